@@ -1,0 +1,17 @@
+//! Pure decisions and formats of portreeve.
+//!
+//! Owns every rule that decides about a connection (identity table, network policies,
+//! infrastructure policies, certificate contents) and every format that outlives it (the sealed
+//! envelope, the record vocabulary, the configuration files). Deliberately absent: sockets, files,
+//! clocks, random number generators, async. Callers pass bytes, times and generators in.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod id;
+pub mod identity;
+pub mod login;
+pub mod net;
+pub mod prefix;
+pub mod record;
+pub mod utc;
