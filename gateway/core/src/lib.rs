@@ -8,10 +8,13 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+pub mod expression;
 pub mod id;
 pub mod identity;
 pub mod login;
 pub mod net;
+pub mod network_policy;
 pub mod prefix;
 pub mod record;
+pub mod target;
 pub mod utc;
