@@ -8,13 +8,19 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+pub mod access_group;
+pub mod certificate;
 pub mod expression;
+pub mod geo;
 pub mod id;
 pub mod identity;
+pub mod infrastructure;
 pub mod login;
 pub mod net;
 pub mod network_policy;
 pub mod prefix;
 pub mod record;
+pub mod rule;
+pub mod snapshot;
 pub mod target;
 pub mod utc;

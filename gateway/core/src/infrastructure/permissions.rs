@@ -1,0 +1,50 @@
+//! What a session may do beside running commands.
+
+use serde::Serialize;
+
+/// What a session may do beside running commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SshPermissions {
+    /// Terminals.
+    pub pty: bool,
+    /// TCP and unix-socket forwards.
+    pub port_forwarding: bool,
+    /// Agent forwarding.
+    pub agent_forwarding: bool,
+    /// X11 forwarding.
+    pub x11_forwarding: bool,
+    /// `~/.ssh/rc` on the target.
+    pub user_rc: bool,
+}
+
+impl SshPermissions {
+    /// Everything, which is what a policy grants that says nothing about it.
+    pub const ALL: Self = Self {
+        pty: true,
+        port_forwarding: true,
+        agent_forwarding: true,
+        x11_forwarding: true,
+        user_rc: true,
+    };
+
+    /// Commands only.
+    pub const NONE: Self = Self {
+        pty: false,
+        port_forwarding: false,
+        agent_forwarding: false,
+        x11_forwarding: false,
+        user_rc: false,
+    };
+
+    /// What either permits.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self {
+            pty: self.pty || other.pty,
+            port_forwarding: self.port_forwarding || other.port_forwarding,
+            agent_forwarding: self.agent_forwarding || other.agent_forwarding,
+            x11_forwarding: self.x11_forwarding || other.x11_forwarding,
+            user_rc: self.user_rc || other.user_rc,
+        }
+    }
+}

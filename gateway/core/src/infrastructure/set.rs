@@ -1,0 +1,154 @@
+//! Targets, groups and applications together, with the index that finds an application quickly.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{Application, TargetTable};
+use crate::access_group::{AccessGroups, referred};
+use crate::net::OriginalDst;
+use crate::target::{Hostname, SteeredEndpoint, Target, TargetAddress};
+
+/// Where a target is closed that no application covers.
+const SSH_PORT: u16 = 22;
+
+/// Targets, applications and their policies. The empty set denies everything.
+#[derive(Clone, Debug, Default)]
+pub struct InfrastructureSet {
+    targets: TargetTable,
+    groups: AccessGroups,
+    applications: Vec<Application>,
+    candidates: Candidates,
+}
+
+/// Indexes of the applications that a target may meet, so that a target is not held against all.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    by_hostname: HashMap<Hostname, BTreeSet<usize>>,
+    any_hostname: BTreeSet<usize>,
+}
+
+/// A policy refers to a group that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the policy {application}/{policy} refers to {unknown:?}, which is no group")]
+pub struct UnknownGroup {
+    /// Name of the application.
+    pub application: Arc<str>,
+    /// Name of the policy.
+    pub policy: Arc<str>,
+    /// The name that no group has.
+    pub unknown: Arc<str>,
+}
+
+impl InfrastructureSet {
+    /// Puts a set together.
+    ///
+    /// # Errors
+    /// [`UnknownGroup`] when a policy refers to a group that is not in `groups`.
+    pub fn new(
+        targets: TargetTable,
+        groups: AccessGroups,
+        applications: Vec<Application>,
+    ) -> Result<Self, UnknownGroup> {
+        for application in &applications {
+            for policy in &application.policies {
+                if let Some(unknown) = referred(&policy.rules).find(|name| !groups.contains(name)) {
+                    return Err(UnknownGroup {
+                        application: Arc::clone(&application.name),
+                        policy: Arc::clone(&policy.name),
+                        unknown: Arc::clone(unknown),
+                    });
+                }
+            }
+        }
+        let candidates = Candidates::new(&applications);
+        Ok(Self { targets, groups, applications, candidates })
+    }
+
+    /// The target at an original destination: longest prefix first. The port plays no part.
+    pub fn target_at(&self, dst: OriginalDst) -> Option<&Arc<Target>> {
+        self.targets.at(dst.ip()).map(|(target, _)| target)
+    }
+
+    /// The address of a target that holds an original destination.
+    pub fn target_address_at(&self, dst: OriginalDst) -> Option<&TargetAddress> {
+        self.targets.at(dst.ip()).map(|(_, address)| address)
+    }
+
+    /// Every prefix and port that must be steered to the proxy: each address of each target, on the
+    /// ports of all applications that cover it. A target that none covers is steered on port 22,
+    /// where it is then denied.
+    pub fn steered(&self) -> BTreeSet<SteeredEndpoint> {
+        let mut steered = BTreeSet::new();
+        for target in self.targets() {
+            let mut ports = self.ports(target);
+            if ports.is_empty() {
+                ports.insert(SSH_PORT);
+            }
+            for address in &target.addresses {
+                let net = address.net.trunc();
+                steered.extend(ports.iter().map(|&port| SteeredEndpoint { net, port }));
+            }
+        }
+        steered
+    }
+
+    /// The ports on which applications cover a target.
+    pub fn ports(&self, target: &Target) -> BTreeSet<u16> {
+        self.candidates(target)
+            .flat_map(|application| &application.criteria)
+            .filter(|criteria| criteria.met_by(target))
+            .map(|criteria| criteria.port)
+            .collect()
+    }
+
+    /// The targets in the order of the policy file.
+    pub fn targets(&self) -> &[Arc<Target>] {
+        self.targets.targets()
+    }
+
+    /// The applications in the order of the policy file.
+    pub fn applications(&self) -> &[Application] {
+        &self.applications
+    }
+
+    /// The applications that cover a target on a port.
+    pub fn covering(&self, target: &Target, port: u16) -> impl Iterator<Item = &Application> {
+        self.candidates(target).filter(move |application| {
+            application.criteria.iter().any(|criteria| criteria.port == port && criteria.met_by(target))
+        })
+    }
+
+    pub(super) fn groups(&self) -> &AccessGroups {
+        &self.groups
+    }
+
+    fn candidates(&self, target: &Target) -> impl Iterator<Item = &Application> {
+        let named = self.candidates.by_hostname.get(&target.hostname);
+        let indexes: BTreeSet<usize> =
+            named.into_iter().flatten().chain(&self.candidates.any_hostname).copied().collect();
+        indexes.into_iter().filter_map(|index| self.applications.get(index))
+    }
+}
+
+impl Candidates {
+    fn new(applications: &[Application]) -> Self {
+        let mut candidates = Self::default();
+        for (index, application) in applications.iter().enumerate() {
+            for criteria in &application.criteria {
+                match criteria.hostnames() {
+                    Some(hostnames) => {
+                        for hostname in hostnames {
+                            candidates.by_hostname.entry(hostname.clone()).or_default().insert(index);
+                        }
+                    }
+                    None => {
+                        candidates.any_hostname.insert(index);
+                    }
+                }
+            }
+        }
+        candidates
+    }
+}
