@@ -12,6 +12,7 @@ pub mod access_group;
 pub mod certificate;
 pub mod expression;
 pub mod geo;
+pub mod host_key;
 pub mod id;
 pub mod identity;
 pub mod infrastructure;
