@@ -1,0 +1,439 @@
+//! The daemon's own file: `portreeve.toml`.
+//!
+//! Owns its keys, their defaults and their bounds. Paths are absolute, so that they mean the same
+//! whatever directory the daemon is started in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::{Object, Problems};
+use super::tree::{self, Node};
+use super::{ConfigErrors, Format, duration};
+
+const SECTIONS: &[&str] =
+    &["state_dir", "policy_file", "datapath", "upstream", "recording", "metrics", "access_log", "limits"];
+
+/// The longest name of a network interface (IFNAMSIZ without its terminator).
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// Routing tables that the kernel uses itself: default, main, local (`rt_tables`).
+const KERNEL_TABLES: [u32; 3] = [253, 254, 255];
+
+/// A validated daemon configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Keys, pins of host keys, and by default the spool (default `/var/lib/portreeve`).
+    pub state_dir: PathBuf,
+    /// The policy file (default `/etc/portreeve/policy.toml`).
+    pub policy_file: PathBuf,
+    /// Steering.
+    pub datapath: DatapathConfig,
+    /// Logging in to targets.
+    pub upstream: UpstreamConfig,
+    /// Recording.
+    pub recording: RecordingConfig,
+    /// Where `/metrics`, `/livez` and `/readyz` are served; absent: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where the access log goes.
+    pub access_log: AccessLog,
+    /// Bounds on what one source may cost.
+    pub limits: Limits,
+}
+
+/// Steering of flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatapathConfig {
+    /// Interfaces whose ingress is matched; at least one.
+    pub interfaces: Vec<String>,
+    /// Directory below a bpffs mount that holds pinned links and maps (default `/sys/fs/bpf/portreeve`).
+    pub pin_dir: PathBuf,
+    /// Firewall mark of steered packets, not 0 (default 0x7072).
+    pub mark: u32,
+    /// Routing table whose only route delivers marked packets locally (default 28786).
+    pub route_table: u32,
+    /// Whether kernel programs log each decision through aya-log (default false).
+    pub kernel_log: bool,
+}
+
+/// Logging in to targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Limit for the TCP connection (default 10 s).
+    pub connect_timeout: Duration,
+    /// Limit for key exchange and log-in, each (default 30 s).
+    pub handshake_timeout: Duration,
+}
+
+/// Recording of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingConfig {
+    /// File with the recipient's public key.
+    pub recipient_key_file: PathBuf,
+    /// Where sealed files are written (default `STATE_DIR/spool`).
+    pub spool_dir: PathBuf,
+    /// What happens to a session whose recording fails after it started.
+    pub on_failure: OnRecordingFailure,
+}
+
+/// What happens to a session whose recording fails after it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecordingFailure {
+    /// The session ends (default).
+    End,
+    /// The session goes on; the gap is logged and counted.
+    Continue,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output (default).
+    Stdout,
+    /// Appended to a file, which is reopened on SIGHUP.
+    File(PathBuf),
+}
+
+/// Bounds on what one source may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From accept to a decided log-in (default 30 s).
+    pub handshake_timeout: Duration,
+    /// Connections of one source address whose log-in is not decided yet (default 32).
+    pub handshakes_per_source: u32,
+    /// Connections of one source address in all (default 512).
+    pub connections_per_source: u32,
+    /// Connections in all (default 16384).
+    pub connections: u32,
+}
+
+/// Reads the daemon's file, which is TOML.
+///
+/// # Errors
+/// All problems at once.
+pub fn load(text: &str, file: &str) -> Result<Config, ConfigErrors> {
+    let root =
+        tree::parse(text, Format::Toml).map_err(|errors| ConfigErrors { file: file.to_owned(), errors })?;
+    let problems = Problems::default();
+    let config = Section::open(&root, &problems, SECTIONS).and_then(read);
+    let (config, _) = problems.finish(config, &root, file)?;
+    Ok(config)
+}
+
+/// A table of the file, or the defaults of one that is not there.
+#[derive(Clone, Copy)]
+struct Section<'t> {
+    table: Option<Object<'t>>,
+    problems: &'t Problems,
+}
+
+/// Reads every section before it gives up, so that all problems are found.
+fn read(root: Section<'_>) -> Option<Config> {
+    let state_dir = root.path("state_dir", "/var/lib/portreeve");
+    let policy_file = root.path("policy_file", "/etc/portreeve/policy.toml");
+    let datapath = read_datapath(root);
+    let recording = read_recording(root, &state_dir);
+    let upstream = root.section("upstream", &["connect_timeout", "handshake_timeout"]);
+    let metrics = root.section("metrics", &["listen"]);
+    let limits = root.section(
+        "limits",
+        &["handshake_timeout", "handshakes_per_source", "connections_per_source", "connections"],
+    );
+    let config = Config {
+        upstream: UpstreamConfig {
+            connect_timeout: upstream.duration("connect_timeout", Duration::from_secs(10)),
+            handshake_timeout: upstream.duration("handshake_timeout", Duration::from_secs(30)),
+        },
+        metrics_listen: metrics.find("listen").and_then(|node| read_listen(node, root.problems)),
+        access_log: read_access_log(root),
+        limits: Limits {
+            handshake_timeout: limits.duration("handshake_timeout", Duration::from_secs(30)),
+            handshakes_per_source: limits.count("handshakes_per_source", 32),
+            connections_per_source: limits.count("connections_per_source", 512),
+            connections: limits.count("connections", 16_384),
+        },
+        datapath: datapath?,
+        recording: recording?,
+        state_dir,
+        policy_file,
+    };
+    Some(config)
+}
+
+fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
+    let section = root.section("datapath", &["interfaces", "pin_dir", "mark", "route_table", "kernel_log"]);
+    let mut interfaces: Vec<String> = Vec::new();
+    let listed = section.need("interfaces", root, "datapath", "interfaces = [\"eth0\"]");
+    let nodes = listed.map_or(&[][..], |node| section.problems.list(node));
+    if let Some(node) = listed.filter(|_| nodes.is_empty()) {
+        section.problems.error(node, "name at least one interface");
+    }
+    for node in nodes {
+        let Some(name) = section.problems.parsed(node, interface) else { continue };
+        if interfaces.contains(&name) {
+            section.problems.error(node, format_args!("the interface {name:?} is named twice: take one out"));
+        } else {
+            interfaces.push(name);
+        }
+    }
+    let route_table = section.integer("route_table", 28_786);
+    if let Some(node) = section.find("route_table").filter(|_| KERNEL_TABLES.contains(&route_table)) {
+        section.problems.error(node, "tables 253 to 255 are the kernel's own: use another number");
+    }
+    Some(DatapathConfig {
+        interfaces,
+        pin_dir: section.path("pin_dir", "/sys/fs/bpf/portreeve"),
+        mark: section.integer("mark", 0x7072),
+        route_table,
+        kernel_log: section.table.is_some_and(|table| table.flag("kernel_log", false)),
+    })
+}
+
+fn read_recording(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfig> {
+    let section = root.section("recording", &["recipient_key_file", "spool_dir", "on_failure"]);
+    let example = "recipient_key_file = \"/etc/portreeve/recipient.pub\"";
+    let recipient_key_file = section
+        .need("recipient_key_file", root, "recording", example)
+        .and_then(|node| section.problems.parsed(node, absolute));
+    let spool_dir = section.find("spool_dir").and_then(|node| section.problems.parsed(node, absolute));
+    let words = [("end", OnRecordingFailure::End), ("continue", OnRecordingFailure::Continue)];
+    let on_failure = section.find("on_failure").and_then(|node| section.problems.word(node, &words));
+    Some(RecordingConfig {
+        recipient_key_file: recipient_key_file?,
+        spool_dir: spool_dir.unwrap_or_else(|| state_dir.join("spool")),
+        on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
+    })
+}
+
+fn read_access_log(root: Section<'_>) -> AccessLog {
+    let section = root.section("access_log", &["path"]);
+    let log = section.find("path").and_then(|node| {
+        section.problems.parsed(node, |text| match text {
+            "-" => Ok(AccessLog::Stdout),
+            path => absolute(path).map(AccessLog::File),
+        })
+    });
+    log.unwrap_or(AccessLog::Stdout)
+}
+
+fn read_listen(node: &Node<'_>, problems: &Problems) -> Option<SocketAddr> {
+    problems.parsed(node, |text| {
+        let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+        address.ok_or_else(|| {
+            format!("{text:?} is no address and port: write it as \"127.0.0.1:9470\" or \"[::1]:9470\"")
+        })
+    })
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() && !text.contains('\0') {
+        Ok(path)
+    } else {
+        Err(format!("{text:?} is no absolute path: begin it with /"))
+    }
+}
+
+fn interface(text: &str) -> Result<String, String> {
+    let fits = (1..=MAX_INTERFACE_NAME).contains(&text.len()) && !matches!(text, "." | "..");
+    if fits && !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':')) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is no name of an interface: write one that `ip link` shows, at most {MAX_INTERFACE_NAME} characters"
+    ))
+}
+
+impl<'t> Section<'t> {
+    fn open(node: &'t Node<'t>, problems: &'t Problems, known: &[&str]) -> Option<Self> {
+        Object::open(node, problems, known).map(|table| Self { table: Some(table), problems })
+    }
+
+    fn section(self, key: &str, known: &[&str]) -> Self {
+        let table = self.table.and_then(|table| table.object(key, known));
+        Self { table, problems: self.problems }
+    }
+
+    fn find(self, key: &str) -> Option<&'t Node<'t>> {
+        self.table.and_then(|table| table.find(key))
+    }
+
+    /// A key of the section `name` that must be there, and with it the section.
+    fn need(self, key: &'static str, root: Self, name: &'static str, example: &str) -> Option<&'t Node<'t>> {
+        match self.table {
+            Some(table) => table.need(key, example),
+            None => root
+                .table
+                .filter(|root| root.find(name).is_none())
+                .and_then(|root| root.need(name, &format!("[{name}] with {example}"))),
+        }
+    }
+
+    fn path(self, key: &str, default: &str) -> PathBuf {
+        let found = self.find(key).and_then(|node| self.problems.parsed(node, absolute));
+        found.unwrap_or_else(|| PathBuf::from(default))
+    }
+
+    fn duration(self, key: &str, default: Duration) -> Duration {
+        let found = self.find(key).and_then(|node| self.problems.parsed(node, duration::parse));
+        found.unwrap_or(default)
+    }
+
+    fn count(self, key: &str, default: u32) -> u32 {
+        self.find(key).and_then(|node| self.problems.integer(node, 1..=1_000_000)).unwrap_or(default)
+    }
+
+    fn integer(self, key: &str, default: u32) -> u32 {
+        self.find(key).and_then(|node| self.problems.integer(node, 1..=u32::MAX)).unwrap_or(default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "[datapath]\ninterfaces = [\"eth0\"]\n[recording]\nrecipient_key_file = \"/k.pub\"\n";
+
+    fn errors(text: &str) -> String {
+        load(text, "portreeve.toml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults() {
+        let config = load(LEAST, "portreeve.toml").unwrap();
+        let expected = Config {
+            state_dir: "/var/lib/portreeve".into(),
+            policy_file: "/etc/portreeve/policy.toml".into(),
+            datapath: DatapathConfig {
+                interfaces: vec!["eth0".to_owned()],
+                pin_dir: "/sys/fs/bpf/portreeve".into(),
+                mark: 0x7072,
+                route_table: 28_786,
+                kernel_log: false,
+            },
+            upstream: UpstreamConfig {
+                connect_timeout: Duration::from_secs(10),
+                handshake_timeout: Duration::from_secs(30),
+            },
+            recording: RecordingConfig {
+                recipient_key_file: "/k.pub".into(),
+                spool_dir: "/var/lib/portreeve/spool".into(),
+                on_failure: OnRecordingFailure::End,
+            },
+            metrics_listen: None,
+            access_log: AccessLog::Stdout,
+            limits: Limits {
+                handshake_timeout: Duration::from_secs(30),
+                handshakes_per_source: 32,
+                connections_per_source: 512,
+                connections: 16_384,
+            },
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            state_dir = "/srv/state"
+            policy_file = "/srv/policy.json"
+            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, kernel_log = true }
+            upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
+            recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
+            metrics = { listen = "[::]:9470" }
+            access_log = { path = "/var/log/access.json" }
+            limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3 }
+        "#;
+        let config = load(text, "portreeve.toml").unwrap();
+        let expected = Config {
+            state_dir: "/srv/state".into(),
+            policy_file: "/srv/policy.json".into(),
+            datapath: DatapathConfig {
+                interfaces: vec!["lan0".to_owned(), "lan1.7".to_owned()],
+                pin_dir: "/bpf/x".into(),
+                mark: 16,
+                route_table: 100,
+                kernel_log: true,
+            },
+            upstream: UpstreamConfig {
+                connect_timeout: Duration::from_millis(500),
+                handshake_timeout: Duration::from_secs(180),
+            },
+            recording: RecordingConfig {
+                recipient_key_file: "/k.pub".into(),
+                spool_dir: "/spool".into(),
+                on_failure: OnRecordingFailure::Continue,
+            },
+            metrics_listen: Some("[::]:9470".parse().unwrap()),
+            access_log: AccessLog::File("/var/log/access.json".into()),
+            limits: Limits {
+                handshake_timeout: Duration::from_secs(2),
+                handshakes_per_source: 1,
+                connections_per_source: 2,
+                connections: 3,
+            },
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn an_empty_file_names_both_keys_that_it_needs() {
+        let expected = "\
+portreeve.toml:1: datapath: this key is missing: write for example [datapath] with interfaces = [\"eth0\"]
+portreeve.toml:1: recording: this key is missing: write for example [recording] with recipient_key_file = \"/etc/portreeve/recipient.pub\"";
+        assert_eq!(errors(""), expected);
+    }
+
+    #[test]
+    fn all_errors_at_once() {
+        let text = r#"state_dri = "/srv"
+policy_file = "policy.toml"
+[datapath]
+interfaces = ["eth0", "eth0", "a name", 7]
+mark = 0
+route_table = 254
+kernel_log = "yes"
+[upstream]
+connect_timeout = 10
+handshake_timeout = "10"
+[recording]
+on_failure = "ends"
+[metrics]
+listen = "9470"
+[access_log]
+path = "access.log"
+[limits]
+connections = 0
+connection_per_source = 9
+"#;
+        let expected = "\
+portreeve.toml:1: state_dri: there is no key \"state_dri\" here: did you mean \"state_dir\"?
+portreeve.toml:2: policy_file: \"policy.toml\" is no absolute path: begin it with /
+portreeve.toml:4: datapath.interfaces[1]: the interface \"eth0\" is named twice: take one out
+portreeve.toml:4: datapath.interfaces[2]: \"a name\" is no name of an interface: write one that `ip link` shows, at most 15 characters
+portreeve.toml:4: datapath.interfaces[3]: write a string in quotes, not an integer
+portreeve.toml:5: datapath.mark: write an integer from 1 to 4294967295
+portreeve.toml:6: datapath.route_table: tables 253 to 255 are the kernel's own: use another number
+portreeve.toml:7: datapath.kernel_log: write true or false, not a string
+portreeve.toml:9: upstream.connect_timeout: write a string in quotes, not an integer
+portreeve.toml:10: upstream.handshake_timeout: \"10\" is no duration: write a whole number and a unit, as \"500ms\", \"10s\", \"3m\" or \"1h\"
+portreeve.toml:11: recording.recipient_key_file: this key is missing: write for example recipient_key_file = \"/etc/portreeve/recipient.pub\"
+portreeve.toml:12: recording.on_failure: \"ends\" is not possible here: did you mean \"end\"?
+portreeve.toml:14: metrics.listen: \"9470\" is no address and port: write it as \"127.0.0.1:9470\" or \"[::1]:9470\"
+portreeve.toml:16: access_log.path: \"access.log\" is no absolute path: begin it with /
+portreeve.toml:18: limits.connections: write an integer from 1 to 1000000
+portreeve.toml:19: limits.connection_per_source: there is no key \"connection_per_source\" here: did you mean \"connections_per_source\"?";
+        assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn sections_of_the_wrong_kind_are_named_once() {
+        assert_eq!(
+            errors("datapath = 1\nrecording = []\n"),
+            "portreeve.toml:1: datapath: write a table, not an integer\n\
+             portreeve.toml:2: recording: write a table, not an array"
+        );
+        let none = LEAST.replace("[\"eth0\"]", "[]");
+        assert_eq!(errors(&none), "portreeve.toml:2: datapath.interfaces: name at least one interface");
+    }
+}

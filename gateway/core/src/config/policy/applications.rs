@@ -1,0 +1,189 @@
+//! `applications`: criteria, policies, connection rules.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::super::reader::Object;
+use super::super::suggest::instead;
+use super::super::tree::{Node, Value};
+use super::{Known, access_rules, targets};
+use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions};
+use crate::login::Login;
+use crate::target::{Hostname, TargetCriteria, TargetSelector};
+
+pub(super) fn read(nodes: &[Node<'_>], known: &Known<'_>) -> Vec<Application> {
+    let mut seen = HashSet::new();
+    nodes.iter().filter_map(|node| read_application(node, known, &mut seen)).collect()
+}
+
+fn read_application<'t>(
+    node: &'t Node<'t>,
+    known: &Known<'t>,
+    seen: &mut HashSet<&'t str>,
+) -> Option<Application> {
+    let application = Object::open(node, known.problems, &["name", "type", "target_criteria", "policies"])?;
+    let name = application.need_name("name", "name = \"databases\"");
+    check_unique(name, &application, "applications", seen, known);
+    if let Some(node) = application.need("type", "type = \"infrastructure\"") {
+        known.problems.word(node, &[("infrastructure", ())]);
+    }
+    let example = "target_criteria = [{ port = 22, protocol = \"SSH\", \
+         target_attributes = { hostname = [\"db1\"] } }]";
+    let list = application.need("target_criteria", example);
+    let nodes = list.map_or(&[][..], |node| known.problems.list(node));
+    if let Some(node) = list.filter(|_| application.is_empty("target_criteria")) {
+        known.problems.error(node, format_args!("this covers no target: write for example {example}"));
+    }
+    let criteria = nodes.iter().filter_map(|node| read_criteria(node, known)).collect();
+    let mut seen = HashSet::new();
+    if application.is_empty("policies") {
+        known.problems.warn(node, "this application has no policies: nobody may log in to its targets");
+    }
+    let policies = application.list("policies");
+    let policies = policies.iter().filter_map(|node| read_policy(node, known, &mut seen)).collect();
+    Some(Application { name: name?.into(), criteria, policies })
+}
+
+fn check_unique<'t>(
+    name: Option<&'t str>,
+    object: &Object<'t>,
+    kinds: &str,
+    seen: &mut HashSet<&'t str>,
+    known: &Known<'t>,
+) {
+    if let Some((name, node)) = name.zip(object.find("name"))
+        && !seen.insert(name)
+    {
+        known.problems.error(node, format_args!("two {kinds} are named {name:?}: rename one"));
+    }
+}
+
+fn read_criteria(node: &Node<'_>, known: &Known<'_>) -> Option<TargetCriteria> {
+    let keys = ["port", "protocol", "target_attributes", "include", "require", "exclude"];
+    let criteria = Object::open(node, known.problems, &keys)?;
+    let port = criteria.need("port", "port = 22").and_then(|node| known.problems.integer(node, 1..=u16::MAX));
+    if let Some(node) = criteria.need("protocol", "protocol = \"SSH\"") {
+        known.problems.word(node, &[("SSH", ())]);
+    }
+    let attributes = criteria
+        .find("target_attributes")
+        .map(|node| TargetSelector { hostnames: read_attributes(node, known), ..TargetSelector::default() });
+    let selectors = |key: &str| {
+        let nodes = match criteria.find(key) {
+            Some(node) if matches!(node.value, Value::Table(_)) => std::slice::from_ref(node),
+            Some(_) | None => criteria.list(key),
+        };
+        nodes.iter().filter_map(|node| read_selector(node, known)).collect::<Vec<_>>()
+    };
+    let (include, require, exclude) = (selectors("include"), selectors("require"), selectors("exclude"));
+    if attributes.is_none() && criteria.find("include").is_none() {
+        let example = "target_attributes = { hostname = [\"db1\"] }";
+        known.problems.error(node, format_args!("this selects no target: add {example} or an include list"));
+    }
+    Some(TargetCriteria { port: port?, attributes, include, require, exclude })
+}
+
+fn read_selector(node: &Node<'_>, known: &Known<'_>) -> Option<TargetSelector> {
+    let selector = Object::open(node, known.problems, &["target_attributes", "tags"])?;
+    let hostnames = selector.find("target_attributes").map(|node| read_attributes(node, known));
+    let tags = selector.find("tags").map(|node| targets::read_tags(node, known.problems));
+    if hostnames.is_none() && tags.as_ref().is_none_or(|tags| tags.is_empty()) {
+        known.problems.error(node, "this asks for nothing: write target_attributes, tags or both");
+        return None;
+    }
+    let selector =
+        TargetSelector { hostnames: hostnames.unwrap_or_default(), tags: tags.unwrap_or_default() };
+    if let Some((name, _)) = selector.tags.iter().find(|(_, values)| values.is_empty()) {
+        known.problems.error(node, format_args!("the tag {name:?} is asked for without a value: write one"));
+    }
+    Some(selector)
+}
+
+/// The hostnames of a `target_attributes` table; each must be a target's.
+fn read_attributes(node: &Node<'_>, known: &Known<'_>) -> BTreeSet<Hostname> {
+    let Some(attributes) = Object::open(node, known.problems, &["hostname"]) else { return BTreeSet::new() };
+    let Some(list) = attributes.need("hostname", "hostname = [\"db1\"]") else { return BTreeSet::new() };
+    let nodes = known.problems.list(list);
+    if nodes.is_empty() {
+        known.problems.error(list, "name at least one hostname");
+    }
+    nodes
+        .iter()
+        .filter_map(|node| {
+            let hostname = known.problems.parsed(node, Hostname::new)?;
+            if !known.targets.hostnames.contains(&hostname) {
+                let all: Vec<&str> = known.targets.hostnames.iter().map(Hostname::as_str).collect();
+                let instead = instead(&hostname, &all);
+                known
+                    .problems
+                    .error(node, format_args!("no target has the hostname {hostname:?}: {instead}"));
+            }
+            Some(hostname)
+        })
+        .collect()
+}
+
+fn read_policy<'t>(
+    node: &'t Node<'t>,
+    known: &Known<'t>,
+    seen: &mut HashSet<&'t str>,
+) -> Option<InfrastructurePolicy> {
+    let keys = ["name", "decision", "include", "require", "exclude", "connection_rules"];
+    let policy = Object::open(node, known.problems, &keys)?;
+    let name = policy.need_name("name", "name = \"admins\"");
+    check_unique(name, &policy, "policies of this application", seen, known);
+    if let Some(node) = policy.need("decision", "decision = \"allow\"") {
+        known.problems.word(node, &[("allow", ())]);
+    }
+    let rules = access_rules::read(policy, known);
+    if policy.is_empty("include") {
+        known.problems.warn(node, "include is empty: the policy matches nobody");
+    }
+    let SshRules { usernames, allow_email_alias, permissions } = read_ssh(policy, known)?;
+    Some(InfrastructurePolicy { name: name?.into(), rules, usernames, allow_email_alias, permissions })
+}
+
+/// `connection_rules.ssh`.
+struct SshRules {
+    usernames: BTreeSet<Login>,
+    allow_email_alias: bool,
+    permissions: SshPermissions,
+}
+
+const SSH_KEYS: &[&str] = &[
+    "usernames",
+    "allow_email_alias",
+    "permit_pty",
+    "permit_port_forwarding",
+    "permit_agent_forwarding",
+    "permit_x11_forwarding",
+    "permit_user_rc",
+];
+
+fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
+    let example = "connection_rules = { ssh = { usernames = [\"root\"] } }";
+    let connection = policy.need("connection_rules", example)?;
+    let connection = Object::open(connection, known.problems, &["ssh"])?;
+    let ssh = connection.need("ssh", "ssh = { usernames = [\"root\"] }")?;
+    let ssh = Object::open(ssh, known.problems, SSH_KEYS)?;
+    let usernames =
+        ssh.list("usernames").iter().filter_map(|node| known.problems.parsed(node, username)).collect();
+    let allow_email_alias = ssh.flag("allow_email_alias", false);
+    if !allow_email_alias && ssh.is_empty("usernames") {
+        known.problems.warn(ssh.node, "the policy grants no login: name usernames or set allow_email_alias");
+    }
+    let permissions = SshPermissions {
+        pty: ssh.flag("permit_pty", true),
+        port_forwarding: ssh.flag("permit_port_forwarding", true),
+        agent_forwarding: ssh.flag("permit_agent_forwarding", true),
+        x11_forwarding: ssh.flag("permit_x11_forwarding", true),
+        user_rc: ssh.flag("permit_user_rc", true),
+    };
+    Some(SshRules { usernames, allow_email_alias, permissions })
+}
+
+fn username(text: &str) -> Result<Login, String> {
+    if text.contains('*') {
+        return Err(format!("{text:?} is no login: there are no wildcards, name each login"));
+    }
+    Login::new(text).map_err(|error| format!("{text:?} is no login: {error}"))
+}
