@@ -1,0 +1,62 @@
+//! The kernel programs: entry points only, each a match from outcome to action.
+//!
+//! Compiled for `target_arch = "bpf"`; on a host the binary is an empty stub, so that the workspace
+//! builds without an eBPF toolchain.
+//!
+//! Invariant of both programs: what is no target is left to others untouched; what is a target
+//! reaches one of our sockets or nobody. There is no path on which a failure lets a target through.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod programs;
+
+#[cfg(target_arch = "bpf")]
+mod entry {
+    use aya_ebpf::bindings::{
+        TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC,
+        sk_action::{SK_DROP, SK_PASS},
+    };
+    use aya_ebpf::macros::{classifier, sk_lookup};
+    use aya_ebpf::programs::{SkLookupContext, TcContext};
+    use portreeve_ebpf::stats::Reason;
+
+    use crate::programs::{maps, sk_lookup, tc};
+
+    /// A steered packet ends the chain of programs (`OK`): nothing after us may redirect it away.
+    #[classifier]
+    pub(crate) fn portreeve_tc(ctx: TcContext) -> i32 {
+        let reason = tc::steer(&ctx);
+        maps::count(reason);
+        match reason {
+            Reason::PassedNotTarget => TC_ACT_UNSPEC,
+            Reason::SteeredEstablished | Reason::SteeredTimeWait | Reason::SteeredNew => TC_ACT_OK as i32,
+            Reason::DroppedNoListener
+            | Reason::DroppedFragment
+            | Reason::DroppedUnparsable
+            | Reason::DroppedAssignFailed => TC_ACT_SHOT as i32,
+        }
+    }
+
+    #[sk_lookup]
+    pub(crate) fn portreeve_sk(ctx: SkLookupContext) -> u32 {
+        match sk_lookup::select(&ctx) {
+            sk_lookup::Selection::NotTarget | sk_lookup::Selection::Listener => SK_PASS,
+            sk_lookup::Selection::NoListener => SK_DROP,
+        }
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    /// No helper that is used asks for a GPL-compatible licence.
+    #[expect(unsafe_code, reason = "the loader finds the licence by its section")]
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

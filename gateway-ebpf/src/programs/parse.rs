@@ -1,0 +1,195 @@
+//! From the bytes of a frame to addresses and ports.
+//!
+//! Bytes are read with `bpf_skb_load_bytes`, because a packet may be in several pieces, and with
+//! bounds that the kernel checks: this file holds no packet pointer. It decides nothing; it says
+//! what could be read, and names each way in which a TCP segment could hide.
+//!
+//! Frames start with an Ethernet header. VLAN tags that are still in the frame are not looked into.
+
+use aya_ebpf::programs::TcContext;
+use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
+
+const ETHERTYPE_OFFSET: usize = 12;
+const NETWORK_OFFSET: usize = 14;
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+/// Extension headers that are walked; a chain that is longer counts as unknown.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const IPIP: u8 = 4;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const IPV6: u8 = 41;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const GRE: u8 = 47;
+const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
+const NO_NEXT_HEADER: u8 = 59;
+const DESTINATION_OPTIONS: u8 = 60;
+const SCTP: u8 = 132;
+const MOBILITY: u8 = 135;
+const UDP_LITE: u8 = 136;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// A frame, as far as steering needs it.
+///
+/// Every field always has a value, if only zero: the verifier refuses a program that computes with
+/// a register which the compiler, knowing it unused, left unset.
+pub(crate) struct Packet {
+    /// `FAMILY_V4` or `FAMILY_V6`.
+    pub(crate) family: u8,
+    /// What it carries.
+    pub(crate) payload: Payload,
+    /// Source.
+    pub(crate) src: Words,
+    /// Destination.
+    pub(crate) dst: Words,
+    /// Source port of a TCP segment.
+    pub(crate) src_port: u16,
+    /// Destination port of a TCP segment.
+    pub(crate) dst_port: u16,
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// A TCP segment.
+    Tcp,
+    /// Certainly no TCP segment, nor a part of one that any stack would forward.
+    NotTcp,
+    /// A part of what may be a TCP segment.
+    Fragment,
+    /// What may be a TCP segment, behind headers that could not be read.
+    Unknown,
+}
+
+impl Packet {
+    const NOT_TCP: Self =
+        Self { family: 0, payload: Payload::NotTcp, src: [0; 4], dst: [0; 4], src_port: 0, dst_port: 0 };
+
+    /// Reads a frame.
+    #[inline(always)]
+    pub(crate) fn read(ctx: &TcContext) -> Self {
+        match ctx.load::<[u8; 2]>(ETHERTYPE_OFFSET) {
+            Ok(ETHERTYPE_IPV4) => Self::ipv4(ctx),
+            Ok(ETHERTYPE_IPV6) => Self::ipv6(ctx),
+            Ok(_) | Err(_) => Self::NOT_TCP,
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4(ctx: &TcContext) -> Self {
+        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(NETWORK_OFFSET) else { return Self::NOT_TCP };
+        let [version_and_words, ..] = header[0].to_ne_bytes();
+        let [_, _, flags, offset] = header[1].to_ne_bytes();
+        let [_, protocol, ..] = header[2].to_ne_bytes();
+        let words = version_and_words & 0x0f;
+        if version_and_words >> 4 != 4 || words < 5 || protocol != TCP {
+            return Self::NOT_TCP;
+        }
+        let src = [header[3], 0, 0, 0];
+        let dst = [header[4], 0, 0, 0];
+        let packet = Self { family: FAMILY_V4, src, dst, ..Self::NOT_TCP };
+        // More-fragments bit or an offset (RFC 791); the protocol is the same in every fragment.
+        if flags & 0x3f != 0 || offset != 0 {
+            return Self { payload: Payload::Fragment, ..packet };
+        }
+        packet.segment(ctx, NETWORK_OFFSET + words as usize * 4)
+    }
+
+    #[inline(always)]
+    fn ipv6(ctx: &TcContext) -> Self {
+        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(NETWORK_OFFSET) else { return Self::NOT_TCP };
+        let [version, ..] = header[0].to_ne_bytes();
+        let [_, _, next, _] = header[1].to_ne_bytes();
+        if version >> 4 != 6 {
+            return Self::NOT_TCP;
+        }
+        let src = [header[2], header[3], header[4], header[5]];
+        let dst = [header[6], header[7], header[8], header[9]];
+        let packet = Self { family: FAMILY_V6, src, dst, ..Self::NOT_TCP };
+        let chain = walk(ctx, next);
+        match chain.payload {
+            Payload::Tcp => packet.segment(ctx, chain.offset),
+            payload => Self { payload, ..packet },
+        }
+    }
+
+    /// A segment that ends before its flags is of no use to any stack, so it counts as unreadable.
+    #[inline(always)]
+    fn segment(self, ctx: &TcContext, offset: usize) -> Self {
+        match ctx.load::<[u8; 14]>(offset) {
+            Ok(header) => Self {
+                payload: Payload::Tcp,
+                src_port: u16::from_be_bytes([header[0], header[1]]),
+                dst_port: u16::from_be_bytes([header[2], header[3]]),
+                ..self
+            },
+            Err(_) => Self { payload: Payload::Unknown, ..self },
+        }
+    }
+}
+
+/// Where a chain of extension headers leads, and what is there.
+struct Chain {
+    payload: Payload,
+    offset: usize,
+}
+
+/// Walks the extension headers (RFC 8200, section 4).
+///
+/// Of a fragmented packet the first part alone says what the whole is, and a part that names TCP or
+/// another extension header may belong to a segment; so both are fragments here, and the others,
+/// which cannot be joined without the first, are not.
+#[inline(always)]
+fn walk(ctx: &TcContext, first: u8) -> Chain {
+    let mut next = first;
+    let mut offset = NETWORK_OFFSET + IPV6_HEADER;
+    let mut fragmented = false;
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HOST_IDENTITY | SHIM6 | FRAGMENT
+            | AUTHENTICATION => {}
+            _ => return Chain { payload: upper_layer(next, fragmented), offset },
+        }
+        let Ok(head) = ctx.load::<[u8; 4]>(offset) else { break };
+        offset += match next {
+            FRAGMENT => 8,
+            AUTHENTICATION => (head[1] as usize + 2) * 4,
+            _ => (head[1] as usize + 1) * 8,
+        };
+        if next == FRAGMENT {
+            fragmented = true;
+            let first_part = head[2] == 0 && head[3] & 0xf8 == 0;
+            if !first_part {
+                return Chain { payload: later_fragment(head[0]), offset };
+            }
+        }
+        next = head[0];
+    }
+    Chain { payload: Payload::Unknown, offset }
+}
+
+#[inline(always)]
+fn upper_layer(protocol: u8, fragmented: bool) -> Payload {
+    match protocol {
+        TCP if fragmented => Payload::Fragment,
+        TCP => Payload::Tcp,
+        UDP | ICMPV6 | UDP_LITE | SCTP | GRE | IPIP | IPV6 | NO_NEXT_HEADER => Payload::NotTcp,
+        _ => Payload::Unknown,
+    }
+}
+
+#[inline(always)]
+fn later_fragment(next: u8) -> Payload {
+    match upper_layer(next, true) {
+        Payload::NotTcp => Payload::NotTcp,
+        Payload::Tcp | Payload::Fragment | Payload::Unknown => Payload::Fragment,
+    }
+}

@@ -1,0 +1,82 @@
+//! Steering: what happens to one frame at the ingress of an interface.
+//!
+//! A segment to a target is given to the socket of its connection, else to our listener; when there
+//! is none, it is dropped. A steered packet carries the mark that routes it to the local host, and a
+//! socket, which makes the stack drop it rather than forward it should that route be missing.
+//!
+//! A connection attempt that meets a TIME_WAIT socket is given that socket: the stack then ends
+//! TIME_WAIT and looks for a listener itself, where [`super::sk_lookup`] names ours. Given the
+//! listener at once, it would stay unanswered until TIME_WAIT is over.
+
+use aya_ebpf::programs::TcContext;
+use aya_log_ebpf::debug;
+use portreeve_ebpf::stats::Reason;
+use portreeve_ebpf::targets::{ANY_PORT, FAMILY_V4, Words};
+
+use super::maps::{is_target, mark};
+use super::parse::{Packet, Payload};
+use super::socket::{Assigned, assign_connection, assign_listener};
+
+/// Decides about a frame, and marks and assigns it when it is steered.
+#[inline(always)]
+pub(crate) fn steer(ctx: &TcContext) -> Reason {
+    let packet = Packet::read(ctx);
+    match packet.payload {
+        Payload::NotTcp => Reason::PassedNotTarget,
+        Payload::Tcp => {
+            let port = packet.dst_port;
+            if port == ANY_PORT || !is_target(packet.family, &packet.dst, port) {
+                return Reason::PassedNotTarget;
+            }
+            let reason = steer_segment(ctx, &packet);
+            log(ctx, &packet, reason);
+            reason
+        }
+        Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment),
+        Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable),
+    }
+}
+
+#[inline(always)]
+fn drop_if_target(ctx: &TcContext, packet: &Packet, reason: Reason) -> Reason {
+    if !is_target(packet.family, &packet.dst, ANY_PORT) {
+        return Reason::PassedNotTarget;
+    }
+    log(ctx, packet, reason);
+    reason
+}
+
+#[inline(always)]
+fn steer_segment(ctx: &TcContext, packet: &Packet) -> Reason {
+    let reason = match assign_connection(ctx, packet) {
+        Assigned::Yes => Reason::SteeredEstablished,
+        Assigned::TimeWait => Reason::SteeredTimeWait,
+        Assigned::Refused => return Reason::DroppedAssignFailed,
+        Assigned::NoSocket => match assign_listener(ctx, packet.family) {
+            Assigned::Yes => Reason::SteeredNew,
+            Assigned::NoSocket => return Reason::DroppedNoListener,
+            Assigned::Refused | Assigned::TimeWait => return Reason::DroppedAssignFailed,
+        },
+    };
+    ctx.set_mark(mark());
+    reason
+}
+
+/// Costs nothing when it is off: the level is a constant to the verifier, which removes the code.
+#[inline(always)]
+fn log(ctx: &TcContext, packet: &Packet, reason: Reason) {
+    let (port, reason) = (packet.dst_port, reason.index());
+    if packet.family == FAMILY_V4 {
+        let (src, dst) = (packet.src[0].to_ne_bytes(), packet.dst[0].to_ne_bytes());
+        debug!(ctx, "{:i} to {:i} port {}: reason {}", src, dst, port, reason);
+    } else {
+        let (src, dst) = (octets(packet.src), octets(packet.dst));
+        debug!(ctx, "{:i} to {:i} port {}: reason {}", src, dst, port, reason);
+    }
+}
+
+#[inline(always)]
+fn octets(addr: Words) -> [u8; 16] {
+    let [a, b, c, d] = addr.map(u32::to_ne_bytes);
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+}

@@ -1,0 +1,74 @@
+//! What became of a packet: index of the counters.
+
+/// The outcome of one packet; every packet that the TC program sees counts for exactly one.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Untouched: not for a target.
+    PassedNotTarget = 0,
+    /// Given to the socket of a known connection.
+    SteeredEstablished = 1,
+    /// Given to a socket that is in TIME_WAIT, or to the listener in its place.
+    SteeredTimeWait = 2,
+    /// Given to the listener.
+    SteeredNew = 3,
+    /// Dropped: nobody listens for targets.
+    DroppedNoListener = 4,
+    /// Dropped: fragment of a TCP segment to a target's address.
+    DroppedFragment = 5,
+    /// Dropped: to a target's address, and the chain of headers could not be read up to TCP.
+    DroppedUnparsable = 6,
+    /// Dropped: the kernel refused the socket.
+    DroppedAssignFailed = 7,
+}
+
+impl Reason {
+    /// All reasons, in the order of their index.
+    pub const ALL: [Self; 8] = [
+        Self::PassedNotTarget,
+        Self::SteeredEstablished,
+        Self::SteeredTimeWait,
+        Self::SteeredNew,
+        Self::DroppedNoListener,
+        Self::DroppedFragment,
+        Self::DroppedUnparsable,
+        Self::DroppedAssignFailed,
+    ];
+
+    /// Index of the counter.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self as u32
+    }
+
+    /// Name for people and metrics.
+    #[inline(always)]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PassedNotTarget => "passed_not_target",
+            Self::SteeredEstablished => "steered_established",
+            Self::SteeredTimeWait => "steered_time_wait",
+            Self::SteeredNew => "steered_new",
+            Self::DroppedNoListener => "dropped_no_listener",
+            Self::DroppedFragment => "dropped_fragment",
+            Self::DroppedUnparsable => "dropped_unparsable",
+            Self::DroppedAssignFailed => "dropped_assign_failed",
+        }
+    }
+}
+
+/// Number of counters.
+pub const REASONS: u32 = 8;
+const _: () = assert!(Reason::ALL.len() == REASONS as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_in_index_order() {
+        for (index, reason) in (0..).zip(Reason::ALL) {
+            assert_eq!(reason.index(), index, "{}", reason.name());
+        }
+    }
+}
