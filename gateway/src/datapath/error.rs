@@ -1,0 +1,170 @@
+//! Why the datapath could not do what it was asked to.
+
+use std::io;
+use std::path::PathBuf;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::pin::PinError;
+use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
+use aya::programs::tc::TcError;
+use thiserror::Error;
+
+/// An error of the datapath; those that an operator can mend say how.
+#[derive(Debug, Error)]
+pub enum DatapathError {
+    /// The gateway was built without kernel programs.
+    #[error("this gateway was built without kernel programs; build it with `cargo xtask build`")]
+    NotBuilt,
+    /// The process lacks capabilities.
+    #[error("missing {missing}; run as root, or grant them (systemd: AmbientCapabilities=)")]
+    MissingCapabilities {
+        /// Their names, separated by commas.
+        missing: String,
+    },
+    /// A configured interface does not exist.
+    #[error("interface {name} does not exist; `ip link` lists those that do (datapath.interfaces)")]
+    NoSuchInterface {
+        /// As configured.
+        name: String,
+    },
+    /// A configured interface has no Ethernet frames.
+    #[error("interface {name} is not Ethernet: targets behind it would not be matched (datapath.interfaces)")]
+    NotEthernet {
+        /// As configured.
+        name: String,
+    },
+    /// A kernel setting makes steering impossible, or leads around it.
+    #[error("{key} is {value}: {effect}; set it to {wanted} (`sysctl -w {key}={wanted}`)")]
+    Sysctl {
+        /// Name of the setting.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The value that steering needs.
+        wanted: &'static str,
+        /// What happens otherwise.
+        effect: &'static str,
+    },
+    /// A file below `/proc` could not be read.
+    #[error("cannot read {path}")]
+    Proc {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pin directory is not on a bpffs.
+    #[error("{path} is not on a bpffs; mount one (`mount -t bpf bpf /sys/fs/bpf`) or set datapath.pin_dir")]
+    NotBpffs {
+        /// The configured directory.
+        path: PathBuf,
+    },
+    /// The pin directory could not be read or changed.
+    #[error("cannot use {path}")]
+    PinDir {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another version of portreeve left pins of another layout.
+    #[error(
+        "{path} holds programs of layout {found}, this gateway uses {expected}; targets stay closed until \
+         `portreeve datapath detach` removes them"
+    )]
+    OtherLayout {
+        /// The pin directory.
+        path: PathBuf,
+        /// Name of the layout found.
+        found: String,
+        /// Name of the layout of this build.
+        expected: String,
+    },
+    /// Another gateway uses the pins.
+    #[error("another gateway is running on {path}; stop it first, or set another datapath.pin_dir")]
+    InUse {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The kernel did not take the maps or programs.
+    #[error("cannot load the kernel programs")]
+    Load(#[source] Box<EbpfError>),
+    /// The object file lacks a program or map of that name.
+    #[error("the kernel programs have no {name}; rebuild with `cargo xtask build`")]
+    MissingInObject {
+        /// Name of the program or map.
+        name: &'static str,
+    },
+    /// The kernel did not accept a program.
+    #[error("cannot load the kernel program {name}")]
+    Program {
+        /// Name of the program.
+        name: &'static str,
+        /// Why, with the verifier's log.
+        source: Box<ProgramError>,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach to {point}")]
+    Attach {
+        /// Interface or network namespace.
+        point: String,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The clsact qdisc could not be made or its filter removed.
+    #[error("cannot change the clsact qdisc of {interface}")]
+    Clsact {
+        /// Interface.
+        interface: String,
+        /// Why.
+        source: Box<TcError>,
+    },
+    /// A link could not be opened.
+    #[error("cannot open the link {path}")]
+    Link {
+        /// Its pin.
+        path: PathBuf,
+        /// Why.
+        source: Box<LinkError>,
+    },
+    /// A link or program could not be pinned.
+    #[error("cannot pin {path}")]
+    Pin {
+        /// Its pin.
+        path: PathBuf,
+        /// Why.
+        source: Box<PinError>,
+    },
+    /// A map could not be read or changed.
+    #[error("map {name}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// Why.
+        source: Box<MapError>,
+    },
+    /// A change failed, and so did undoing it: the targets are neither the old nor the new ones.
+    #[error("targets are half changed: undoing a failed change failed too ({undo})")]
+    HalfApplied {
+        /// What failed first.
+        source: Box<DatapathError>,
+        /// What failed while undoing.
+        undo: Box<DatapathError>,
+    },
+    /// The local route or the rule that leads to it could not be changed.
+    #[error("cannot {action}")]
+    Route {
+        /// What was tried.
+        action: String,
+        /// Why.
+        source: rtnetlink::Error,
+    },
+    /// The netlink socket could not be opened or closed early.
+    #[error("netlink")]
+    Netlink(#[source] io::Error),
+    /// The reader of the kernel log could not be set up.
+    #[error("cannot read the kernel log")]
+    KernelLog(#[source] Box<aya_log::Error>),
+}

@@ -1,0 +1,254 @@
+//! Steering: kernel programs, their maps, and the routes that deliver steered packets.
+//!
+//! [`Datapath`] is the handle of the daemon: it starts steering, applies the targets of a policy,
+//! and reads counters. [`detach`] and [`status`] work on the pins alone, without a daemon.
+//!
+//! Invariants: what is pinned outlives the process, so that targets stay closed when it dies, and
+//! everything else stays open; a change of targets is applied as a whole or not at all; one process
+//! at a time steers with one pin directory.
+//!
+//! Until the first [`Datapath::apply`] after a boot there are no targets, so nothing is closed.
+//! After a restart on pins the targets of before hold from the start.
+
+mod error;
+mod kernel_log;
+pub mod loader;
+mod maps;
+mod object;
+mod pins;
+pub mod plan;
+mod preflight;
+mod routes;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use aya::Ebpf;
+use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::target::SteeredEndpoint;
+use portreeve_ebpf::targets::ANY_PORT;
+
+pub use self::error::DatapathError;
+pub use self::kernel_log::KernelLog;
+pub use self::preflight::Warning;
+
+use self::loader::TcMechanism;
+use self::maps::Maps;
+use self::pins::{Attachment, PinLock, Pins};
+use self::plan::{MapContent, MapOp, plan};
+use self::routes::Routes;
+use crate::listener::socket::Listeners;
+
+/// Running steering.
+pub struct Datapath {
+    maps: Maps,
+    content: MapContent,
+    routes: Routes,
+    kernel_log: Option<KernelLog>,
+    /// Keeps programs and unpinned maps open.
+    _ebpf: Ebpf,
+    _lock: PinLock,
+}
+
+/// What a change of targets came to, in endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Targets now, and not before.
+    pub added: usize,
+    /// Targets before, and not now.
+    pub removed: usize,
+}
+
+/// What the pins hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Interfaces whose ingress is matched.
+    pub interfaces: Vec<String>,
+    /// Number of steered endpoints.
+    pub endpoints: usize,
+    /// Packets by what became of them.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+impl Datapath {
+    /// Starts to steer towards `listeners`.
+    ///
+    /// Works on the pins of an earlier process where there are any: its targets and counters hold,
+    /// and no packet to a target gets past meanwhile. The listeners must outlive the handle.
+    ///
+    /// # Errors
+    /// Before anything is changed, when the host cannot steer; later, when the kernel refuses a
+    /// step. What ran before then still runs, closed for its targets.
+    pub async fn start(
+        config: &DatapathConfig,
+        listeners: &Listeners,
+    ) -> Result<(Self, Vec<Warning>), DatapathError> {
+        Self::start_with(config, listeners, TcMechanism::of_this_kernel()).await
+    }
+
+    /// [`Datapath::start`] by a given mechanism.
+    ///
+    /// # Errors
+    /// As [`Datapath::start`].
+    pub async fn start_with(
+        config: &DatapathConfig,
+        listeners: &Listeners,
+        mechanism: TcMechanism,
+    ) -> Result<(Self, Vec<Warning>), DatapathError> {
+        let warnings = preflight::check(config)?;
+        let pins = Pins::new(&config.pin_dir);
+        let lock = pins.open()?;
+        let mut ebpf = loader::load(config, &pins)?;
+        let kernel_log = if config.kernel_log { Some(KernelLog::open(&mut ebpf)?) } else { None };
+        let mut maps = Maps::of(&mut ebpf)?;
+        let content = maps.content()?;
+        let routes = Routes::new(config.mark, config.route_table);
+        routes.install().await?;
+        let attached = maps
+            .set_listeners(listeners)
+            .and_then(|()| loader::attach(&mut ebpf, &config.interfaces, &pins, mechanism));
+        if let Err(error) = attached {
+            // The lock says that nobody else needs them; the first error is the one to tell.
+            routes.remove().await.ok();
+            return Err(error);
+        }
+        tracing::info!(interfaces = ?config.interfaces, ?mechanism, "steering attached");
+        Ok((Self { maps, content, routes, kernel_log, _ebpf: ebpf, _lock: lock }, warnings))
+    }
+
+    /// Makes exactly `endpoints` the targets.
+    ///
+    /// Connections that are established are not touched: those of a removed target go on outside of
+    /// the gateway's reach only when the caller ends them.
+    ///
+    /// # Errors
+    /// When the kernel refuses an entry, a full map above all; the old targets then hold.
+    /// [`DatapathError::HalfApplied`] when they could not be restored.
+    pub fn apply(&mut self, endpoints: &BTreeSet<SteeredEndpoint>) -> Result<Applied, DatapathError> {
+        let wanted = MapContent::of(endpoints);
+        let ops = plan(&self.content, &wanted);
+        for (done, op) in ops.iter().enumerate() {
+            if let Err(error) = self.maps.execute(*op) {
+                return Err(self.roll_back(ops.get(..done).unwrap_or_default(), error));
+            }
+        }
+        self.content = wanted;
+        Ok(applied(&ops))
+    }
+
+    /// Packets by what became of them, since the maps were made; survives restarts.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
+        self.maps.counters()
+    }
+
+    /// The reader of the kernel log, once, when the configuration switches it on.
+    pub const fn take_kernel_log(&mut self) -> Option<KernelLog> {
+        self.kernel_log.take()
+    }
+
+    /// Orderly exit: takes the listeners out and the routes down, and leaves the programs, so that
+    /// targets are closed until the next start.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of the steps; targets are closed all the same.
+    pub async fn stop(mut self) -> Result<(), DatapathError> {
+        self.maps.clear_listeners()?;
+        self.routes.remove().await
+    }
+
+    fn roll_back(&mut self, done: &[MapOp], error: DatapathError) -> DatapathError {
+        for op in done.iter().rev() {
+            if let Err(undo) = self.maps.execute(op.inverse()) {
+                if let Ok(content) = self.maps.content() {
+                    self.content = content;
+                }
+                return DatapathError::HalfApplied { source: Box::new(error), undo: Box::new(undo) };
+            }
+        }
+        error
+    }
+}
+
+impl fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datapath").field("endpoints", &self.content.endpoints()).finish_non_exhaustive()
+    }
+}
+
+/// Removes programs and maps: what were targets is open from here on. Returns whether there was
+/// anything to remove.
+///
+/// The rule and route that a killed gateway left stay; no packet carries their mark any more.
+///
+/// # Errors
+/// When a pin cannot be removed.
+pub fn detach(pin_dir: &Path) -> Result<bool, DatapathError> {
+    let pins = Pins::new(pin_dir);
+    let existed = pins.exist()?;
+    for attachment in pins.attachments()? {
+        loader::detach(&attachment, &pins)?;
+    }
+    pins.remove_all()?;
+    Ok(existed)
+}
+
+/// What is attached and counted; `None` when nothing is pinned.
+///
+/// # Errors
+/// When the pins cannot be read.
+pub fn status(pin_dir: &Path) -> Result<Option<Status>, DatapathError> {
+    let pins = Pins::new(pin_dir);
+    if !pins.exist()? {
+        return Ok(None);
+    }
+    let maps = Maps::from_pins(&pins)?;
+    let interfaces = pins.attachments()?.into_iter().filter_map(|attachment| match attachment {
+        Attachment::Tcx { interface, .. } | Attachment::Clsact(interface) => Some(interface),
+        Attachment::SkLookup => None,
+    });
+    Ok(Some(Status {
+        interfaces: interfaces.collect(),
+        endpoints: maps.keys()?.endpoints(),
+        counters: maps.counters()?,
+    }))
+}
+
+fn applied(ops: &[MapOp]) -> Applied {
+    let mut applied = Applied::default();
+    for op in ops {
+        match op {
+            MapOp::InsertExact(key) if key.port() != ANY_PORT => applied.added += 1,
+            MapOp::InsertPrefix(prefix) if prefix.key.port() != ANY_PORT => applied.added += 1,
+            MapOp::RemoveExact(key) if key.port() != ANY_PORT => applied.removed += 1,
+            MapOp::RemovePrefix(prefix) if prefix.key.port() != ANY_PORT => applied.removed += 1,
+            MapOp::InsertExact(_)
+            | MapOp::InsertPrefix(_)
+            | MapOp::RemoveExact(_)
+            | MapOp::RemovePrefix(_)
+            | MapOp::SetPort { .. } => {}
+        }
+    }
+    applied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+
+    /// Compiles only if it holds.
+    #[test]
+    fn a_datapath_can_move_between_threads() {
+        let _start: fn(&DatapathConfig, &Listeners) =
+            |config, listeners| drop(sendable(Datapath::start(config, listeners)));
+        let _stop: fn(Datapath) = |datapath| drop(sendable(sendable(datapath).stop()));
+        let _log: fn(KernelLog) = |log| drop(sendable(log.run()));
+    }
+}

@@ -1,0 +1,192 @@
+//! What would break steering, found before anything is changed.
+//!
+//! Errors are what makes steering impossible; warnings are what an operator may want so. Reads
+//! only. Settings of interfaces are read of the network namespace of the calling thread.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::ifaddrs::getifaddrs;
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::LinkAddr;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use portreeve_core::config::daemon::DatapathConfig;
+
+use super::DatapathError;
+
+/// Something that works, though perhaps not as the operator means it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The host does not forward a family: targets are intercepted, other traffic goes nowhere.
+    ForwardingOff {
+        /// Name of the setting.
+        key: &'static str,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForwardingOff { key } => write!(
+                f,
+                "{key} is 0: targets are intercepted, but no other traffic is forwarded (`sysctl -w {key}=1`)"
+            ),
+        }
+    }
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Ways in which a packet to the gateway itself is forwarded to an address further inside of it.
+const SOURCE_ROUTING: [&[&str]; 3] = [
+    &["ipv4", "conf", "all", "accept_source_route"],
+    &["ipv6", "conf", "all", "seg6_enabled"],
+    &["ipv6", "conf", "all", "rpl_seg_enabled"],
+];
+
+/// Checks everything that steering rests on.
+pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathError> {
+    let status = Path::new("/proc/self/status");
+    let text =
+        fs::read_to_string(status).map_err(|source| DatapathError::Proc { path: status.into(), source })?;
+    capabilities(&text, config.kernel_log)?;
+    config.interfaces.iter().try_for_each(|name| ethernet(name))?;
+    bpffs(&config.pin_dir)?;
+    let effect = "a packet may name a target as a later hop and so pass the gateway by";
+    for path in SOURCE_ROUTING {
+        must_be_off(path, effect)?;
+    }
+    let interfaces = config.interfaces.iter().map(String::as_str);
+    for interface in ["all"].into_iter().chain(interfaces) {
+        let effect = "marked packets fail the reverse-path check, and no connection to a target is answered";
+        must_be_off(&["ipv4", "conf", interface, "src_valid_mark"], effect)?;
+    }
+    let effect = "answers to intercepted connections inherit the mark and never leave the gateway";
+    must_be_off(&["ipv4", "tcp_fwmark_accept"], effect)?;
+    let forwarding = [
+        ("net.ipv4.ip_forward", ["ipv4", "ip_forward"].as_slice()),
+        ("net.ipv6.conf.all.forwarding", &["ipv6", "conf", "all", "forwarding"]),
+    ];
+    let mut warnings = Vec::new();
+    for (key, path) in forwarding {
+        if sysctl(path)?.as_deref() == Some("0") {
+            warnings.push(Warning::ForwardingOff { key });
+        }
+    }
+    Ok(warnings)
+}
+
+/// Whether the effective capabilities in the text of `/proc/self/status` suffice.
+///
+/// The verifier holds programs to stricter rules without `CAP_PERFMON`; only the logging code does
+/// not meet them.
+fn capabilities(status: &str, kernel_log: bool) -> Result<(), DatapathError> {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u32| effective & (1 << capability) != 0;
+    let mut missing = Vec::new();
+    if !has(CAP_NET_ADMIN) {
+        missing.push("CAP_NET_ADMIN");
+    }
+    if !has(CAP_BPF) && !has(CAP_SYS_ADMIN) {
+        missing.push("CAP_BPF");
+    }
+    if kernel_log && !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
+        missing.push("CAP_PERFMON (for datapath.kernel_log)");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DatapathError::MissingCapabilities { missing: missing.join(", ") })
+}
+
+/// The programs read Ethernet frames; on anything else they would match nothing and so pass targets.
+fn ethernet(name: &str) -> Result<(), DatapathError> {
+    if if_nametoindex(name).is_err() {
+        return Err(DatapathError::NoSuchInterface { name: name.to_owned() });
+    }
+    let addresses = getifaddrs().map_err(|errno| DatapathError::Netlink(errno.into()))?;
+    let is_ethernet = addresses
+        .filter(|entry| entry.interface_name == name)
+        .filter_map(|entry| entry.address?.as_link_addr().map(LinkAddr::hatype))
+        .any(|hatype| hatype == libc::ARPHRD_ETHER);
+    if is_ethernet { Ok(()) } else { Err(DatapathError::NotEthernet { name: name.to_owned() }) }
+}
+
+/// Looks at the directory itself, or at the one that it will be made in.
+fn bpffs(pin_dir: &Path) -> Result<(), DatapathError> {
+    let not_bpffs = || DatapathError::NotBpffs { path: pin_dir.to_owned() };
+    let existing = pin_dir.ancestors().find(|path| path.exists()).ok_or_else(not_bpffs)?;
+    let stat = statfs(existing)
+        .map_err(|errno| DatapathError::PinDir { path: existing.to_owned(), source: errno.into() })?;
+    if stat.filesystem_type() == BPF_FS_MAGIC { Ok(()) } else { Err(not_bpffs()) }
+}
+
+fn must_be_off(path: &[&str], effect: &'static str) -> Result<(), DatapathError> {
+    match sysctl(path)? {
+        Some(value) if value != "0" => {
+            let key = format!("net.{}", path.join("."));
+            Err(DatapathError::Sysctl { key, value, wanted: "0", effect })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A setting below `net`; `None` where the kernel does not have it.
+fn sysctl(path: &[&str]) -> Result<Option<String>, DatapathError> {
+    let mut file = PathBuf::from("/proc/sys/net");
+    file.extend(path);
+    match fs::read_to_string(&file) {
+        Ok(value) => Ok(Some(value.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DatapathError::Proc { path: file, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(mask: &str) -> Option<String> {
+        missing_with(mask, false)
+    }
+
+    fn missing_with(mask: &str, kernel_log: bool) -> Option<String> {
+        match capabilities(&format!("Name:\tx\nCapEff:\t{mask}\n"), kernel_log) {
+            Err(DatapathError::MissingCapabilities { missing }) => Some(missing),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn capabilities_are_told_apart() {
+        assert_eq!(missing("000001ffffffffff"), None);
+        assert_eq!(missing("0000008000001000"), None, "CAP_BPF and CAP_NET_ADMIN suffice");
+        assert_eq!(missing("0000000000201000"), None, "CAP_SYS_ADMIN stands for CAP_BPF");
+        assert_eq!(missing("0000000000001000").as_deref(), Some("CAP_BPF"));
+        assert_eq!(missing("0000008000000000").as_deref(), Some("CAP_NET_ADMIN"));
+        assert_eq!(missing("0000000000000000").as_deref(), Some("CAP_NET_ADMIN, CAP_BPF"));
+        assert_eq!(
+            missing_with("0000008000001000", true).as_deref(),
+            Some("CAP_PERFMON (for datapath.kernel_log)")
+        );
+        assert_eq!(missing_with("000000c000001000", true), None);
+        assert_eq!(missing("").as_deref(), Some("CAP_NET_ADMIN, CAP_BPF"));
+    }
+
+    #[test]
+    fn ordinary_directory_is_no_bpffs() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("not/there/yet");
+        assert!(matches!(bpffs(&absent), Err(DatapathError::NotBpffs { path }) if path == absent));
+    }
+}

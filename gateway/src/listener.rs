@@ -1,0 +1,3 @@
+//! Accepting steered connections.
+
+pub mod socket;

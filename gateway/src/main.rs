@@ -1,0 +1,3 @@
+//! The `portreeve` command.
+
+fn main() {}
