@@ -1,0 +1,218 @@
+//! Keys of an account in the state directory: the CA key and the account secret.
+//!
+//! Files: `ca_key` (OpenSSH private key format) and `account_secret` (32 bytes as 64 hex digits),
+//! both mode 0600. The CA key signs user certificates; the account secret derives the host keys that
+//! users see, so every gateway of a fleet needs the same two files.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use portreeve_core::host_key::AccountSecret;
+use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, PublicKey};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::secret_file::{self, SecretFileError};
+
+const CA_KEY_FILE: &str = "ca_key";
+const ACCOUNT_SECRET_FILE: &str = "account_secret";
+
+/// The kind of a CA key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CaAlgorithm {
+    /// ECDSA on NIST P-256; every OpenSSH since 5.7 accepts it.
+    #[default]
+    EcdsaP256,
+    /// Ed25519.
+    Ed25519,
+}
+
+/// Why the keys of an account cannot be had.
+#[derive(Debug, Error)]
+pub enum AccountKeyError {
+    /// A file cannot be read or written, or is exposed.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// A file does not exist yet.
+    #[error("{path} does not exist: run `portreeve ca init --state-dir {}` once", state_dir.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The state directory.
+        state_dir: PathBuf,
+    },
+    /// A file exists, but holds something else.
+    #[error("{path} holds no {expected}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// The state directory cannot be made.
+    #[error("cannot create the state directory {path}")]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// No key could be generated or encoded.
+    #[error("cannot generate a key")]
+    Generate(#[source] ssh_key::Error),
+}
+
+/// The CA's private key.
+pub struct CaKey(PrivateKey);
+
+impl std::fmt::Debug for CaKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CaKey").field(&self.0.fingerprint(ssh_key::HashAlg::Sha256)).finish()
+    }
+}
+
+impl CaKey {
+    /// Loads `ca_key` from the state directory.
+    ///
+    /// # Errors
+    /// [`AccountKeyError`] when it is missing, exposed or no supported private key.
+    pub fn load(state_dir: &Path) -> Result<Self, AccountKeyError> {
+        let path = state_dir.join(CA_KEY_FILE);
+        let bytes = read(state_dir, &path)?;
+        let malformed = || AccountKeyError::Malformed {
+            path: path.clone(),
+            expected: "unencrypted ECDSA P-256 or Ed25519 private key in OpenSSH format",
+        };
+        let key = PrivateKey::from_openssh(&*bytes).map_err(|_| malformed())?;
+        let supported =
+            matches!(key.algorithm(), Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 } | Algorithm::Ed25519);
+        if key.is_encrypted() || !supported {
+            return Err(malformed());
+        }
+        Ok(Self(key))
+    }
+
+    /// The public half, for `TrustedUserCAKeys` of targets.
+    pub fn public_key(&self) -> &PublicKey {
+        self.0.public_key()
+    }
+
+    pub(super) fn private(&self) -> &PrivateKey {
+        &self.0
+    }
+}
+
+/// Loads `account_secret` from the state directory.
+///
+/// # Errors
+/// [`AccountKeyError`] when it is missing, exposed or not 64 hex digits.
+pub fn load_account_secret(state_dir: &Path) -> Result<AccountSecret, AccountKeyError> {
+    let path = state_dir.join(ACCOUNT_SECRET_FILE);
+    let text = read(state_dir, &path)?;
+    let mut secret = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text.trim_ascii(), &mut *secret)
+        .map_err(|_| AccountKeyError::Malformed { path, expected: "secret of 64 hex digits" })?;
+    Ok(AccountSecret::new(*secret))
+}
+
+/// Makes the keys of a new account; refuses to touch existing ones.
+///
+/// # Errors
+/// [`AccountKeyError::File`] with [`SecretFileError::Exists`] when either file is there already.
+pub fn init(state_dir: &Path, algorithm: CaAlgorithm) -> Result<CaKey, AccountKeyError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .map_err(|source| AccountKeyError::StateDir { path: state_dir.to_owned(), source })?;
+    for file in [CA_KEY_FILE, ACCOUNT_SECRET_FILE] {
+        let path = state_dir.join(file);
+        if path.exists() {
+            return Err(SecretFileError::Exists { path }.into());
+        }
+    }
+    let algorithm = match algorithm {
+        CaAlgorithm::EcdsaP256 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        CaAlgorithm::Ed25519 => Algorithm::Ed25519,
+    };
+    let mut key = PrivateKey::random(&mut rand::rng(), algorithm).map_err(AccountKeyError::Generate)?;
+    key.set_comment("portreeve user CA");
+    let pem = key.to_openssh(LineEnding::LF).map_err(AccountKeyError::Generate)?;
+    let secret = Zeroizing::new(rand::random::<[u8; 32]>());
+    secret_file::write_new(&state_dir.join(ACCOUNT_SECRET_FILE), hex::encode(*secret).as_bytes())?;
+    secret_file::write_new(&state_dir.join(CA_KEY_FILE), pem.as_bytes())?;
+    Ok(CaKey(key))
+}
+
+fn read(state_dir: &Path, path: &Path) -> Result<Zeroizing<Vec<u8>>, AccountKeyError> {
+    secret_file::read(path).map_err(|error| match &error {
+        SecretFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            AccountKeyError::Missing { path: path.to_owned(), state_dir: state_dir.to_owned() }
+        }
+        SecretFileError::Exposed { .. }
+        | SecretFileError::NotASecret { .. }
+        | SecretFileError::Exists { .. }
+        | SecretFileError::Io { .. } => error.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use portreeve_core::certificate::CertificateSpec;
+
+    use super::*;
+    use crate::ca::Signer;
+
+    fn spec() -> CertificateSpec {
+        CertificateSpec {
+            principals: vec!["alice".into()],
+            key_id: "id alice@example.com".into(),
+            valid_after: 1_000,
+            valid_before: 1_180,
+            source_address: "192.0.2.1".parse().unwrap(),
+            extensions: vec!["permit-pty"],
+        }
+    }
+
+    #[test]
+    fn certificates_say_what_the_spec_says_and_verify_under_the_ca() {
+        for algorithm in [CaAlgorithm::EcdsaP256, CaAlgorithm::Ed25519] {
+            let dir = tempfile::tempdir().unwrap();
+            init(dir.path(), algorithm).unwrap();
+            let key = CaKey::load(dir.path()).unwrap();
+            let fingerprint = key.public_key().fingerprint(ssh_key::HashAlg::Sha256);
+            let credential = Signer::new(key).issue(&spec()).unwrap();
+            let certificate = credential.certificate;
+            certificate.validate_at(1_100, [&fingerprint]).unwrap();
+            assert!(certificate.validate_at(1_181, [&fingerprint]).is_err(), "expired after three minutes");
+            assert_eq!(certificate.valid_principals(), ["alice"]);
+            assert_eq!(certificate.key_id(), "id alice@example.com");
+            assert_eq!(certificate.critical_options().get("source-address").unwrap(), "192.0.2.1/32");
+            assert_eq!(certificate.extensions().iter().count(), 1);
+            assert_eq!(certificate.public_key(), credential.key.public_key().key_data());
+        }
+    }
+
+    #[test]
+    fn init_keeps_what_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path(), CaAlgorithm::default()).unwrap();
+        let before = fs::read(dir.path().join(CA_KEY_FILE)).unwrap();
+        assert!(matches!(
+            init(dir.path(), CaAlgorithm::default()),
+            Err(AccountKeyError::File(SecretFileError::Exists { .. }))
+        ));
+        assert_eq!(fs::read(dir.path().join(CA_KEY_FILE)).unwrap(), before);
+    }
+
+    #[test]
+    fn missing_and_malformed_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = CaKey::load(dir.path()).unwrap_err().to_string();
+        assert!(text.contains("ca_key") && text.contains("portreeve ca init"), "{text}");
+        secret_file::write_new(&dir.path().join(ACCOUNT_SECRET_FILE), b"zz").unwrap();
+        assert!(matches!(load_account_secret(dir.path()), Err(AccountKeyError::Malformed { .. })));
+    }
+}

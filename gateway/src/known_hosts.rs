@@ -1,0 +1,411 @@
+//! Host keys of targets, pinned on first sight in the state directory.
+//!
+//! Owns `STATE/known_hosts/`: one file for each target, named after its address and port as a socket
+//! address is written (`10.1.2.3:22`, `[2001:db8::1]:22`), so that moving a target's pin is moving a
+//! file. A file holds OpenSSH public-key lines (`ssh-ed25519 AAAA... comment`), any number of them,
+//! all of which the target may show; empty lines and lines that start with `#` are ignored.
+//!
+//! Invariants: a pin appears whole or not at all and never replaces another (temporary file, fsync,
+//! rename that refuses to overwrite, fsync of the directory), also between processes; what cannot be
+//! read or parsed is an error and never a first sight; nobody but the owner can write here.
+//! Deliberately absent: the decision what a changed key means (the session's), trust by host
+//! certificates, and async (a file is a few hundred bytes).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use portreeve_core::net::OriginalDst;
+use ssh_key::{Algorithm, HashAlg, PublicKey};
+use thiserror::Error;
+
+/// The pinned host keys of all targets.
+#[derive(Debug)]
+pub struct KnownHosts {
+    dir: PathBuf,
+}
+
+/// What is known about a host key that a target has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostKeyVerdict {
+    /// No key of this target is pinned yet.
+    FirstSight,
+    /// The key is pinned.
+    Known,
+    /// Other keys are pinned for this target.
+    Changed {
+        /// Their fingerprints, as `SHA256:...`.
+        pinned: Vec<String>,
+    },
+}
+
+/// The pins of one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedTarget {
+    /// Where the target is.
+    pub dst: OriginalDst,
+    /// The keys it may show, in the order of the file.
+    pub keys: Vec<PublicKey>,
+}
+
+/// Why pinned host keys cannot be used.
+#[derive(Debug, Error)]
+pub enum KnownHostsError {
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others may write here, so a pin proves nothing.
+    #[error("{} can be written by others; run: chmod 0700 {}", path.display(), path.display())]
+    WritableByOthers {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A line is no OpenSSH public key.
+    #[error("{} line {line} is no OpenSSH public key", path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: ssh_key::Error,
+    },
+    /// A file without a key.
+    #[error("{} holds no host key; restore it, or remove it to pin again", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file whose name is no address and port.
+    #[error("{} is not named after an address and port", path.display())]
+    BadName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another connection pinned another key of this target in the meantime.
+    #[error("another host key of {dst} was pinned first ({})", pinned.join(", "))]
+    PinnedOtherwise {
+        /// The target.
+        dst: OriginalDst,
+        /// Fingerprints of what is pinned.
+        pinned: Vec<String>,
+    },
+    /// The key cannot be written in OpenSSH's format.
+    #[error("the host key of {dst} has no OpenSSH text form")]
+    Unwritable {
+        /// The target.
+        dst: OriginalDst,
+        /// Why.
+        source: ssh_key::Error,
+    },
+}
+
+impl KnownHosts {
+    /// Opens the pins below `state_dir`, making their directory (0700) where it is missing.
+    ///
+    /// # Errors
+    /// [`KnownHostsError::Io`], or [`KnownHostsError::WritableByOthers`].
+    pub fn open(state_dir: &Path) -> Result<Self, KnownHostsError> {
+        let dir = state_dir.join("known_hosts");
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("create", &dir)(source));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mode = dir.metadata().map_err(failed("read", &dir))?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(KnownHostsError::WritableByOthers { path: dir });
+        }
+        Ok(Self { dir })
+    }
+
+    /// Compares a key that the target at `dst` has proven to own with what is pinned.
+    ///
+    /// # Errors
+    /// [`KnownHostsError`] when the pins cannot be read; the target must not be trusted then.
+    pub fn check(&self, dst: OriginalDst, key: &PublicKey) -> Result<HostKeyVerdict, KnownHostsError> {
+        let Some(pinned) = self.read(dst)? else {
+            return Ok(HostKeyVerdict::FirstSight);
+        };
+        if pinned.iter().any(|known| known.key_data() == key.key_data()) {
+            return Ok(HostKeyVerdict::Known);
+        }
+        Ok(HostKeyVerdict::Changed { pinned: fingerprints(&pinned) })
+    }
+
+    /// The algorithm of the first pinned key, to be asked for first: a target that has keys of
+    /// several kinds then shows the one that is known.
+    ///
+    /// # Errors
+    /// [`KnownHostsError`] when the pins cannot be read.
+    pub fn preferred_algorithm(&self, dst: OriginalDst) -> Result<Option<Algorithm>, KnownHostsError> {
+        Ok(self.read(dst)?.and_then(|keys| keys.first().map(PublicKey::algorithm)))
+    }
+
+    /// Pins the key of a target at first sight; pinning the same key again is fine.
+    ///
+    /// # Errors
+    /// [`KnownHostsError::PinnedOtherwise`] when something else is pinned by now, which stays;
+    /// any other [`KnownHostsError`] when it cannot be read or written.
+    pub fn pin(&self, dst: OriginalDst, key: &PublicKey) -> Result<(), KnownHostsError> {
+        let line = key.to_openssh().map_err(|source| KnownHostsError::Unwritable { dst, source })?;
+        let path = self.path(dst);
+        let fresh = self.write_temporary(&line)?;
+        let renamed = renameat2(AT_FDCWD, &fresh, AT_FDCWD, &path, RenameFlags::RENAME_NOREPLACE);
+        if let Err(errno) = renamed {
+            std::fs::remove_file(&fresh).map_err(failed("remove", &fresh))?;
+            if errno != nix::errno::Errno::EEXIST {
+                return Err(failed("create", &path)(errno.into()));
+            }
+            return match self.check(dst, key)? {
+                HostKeyVerdict::Known => Ok(()),
+                HostKeyVerdict::FirstSight => {
+                    Err(KnownHostsError::PinnedOtherwise { dst, pinned: Vec::new() })
+                }
+                HostKeyVerdict::Changed { pinned } => Err(KnownHostsError::PinnedOtherwise { dst, pinned }),
+            };
+        }
+        self.sync_directory()
+    }
+
+    /// Forgets a target, so that its next key is seen first again; says whether it was known.
+    ///
+    /// # Errors
+    /// [`KnownHostsError::Io`].
+    pub fn forget(&self, dst: OriginalDst) -> Result<bool, KnownHostsError> {
+        let path = self.path(dst);
+        match std::fs::remove_file(&path) {
+            Ok(()) => self.sync_directory().map(|()| true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &path)(error)),
+        }
+    }
+
+    /// All pins, ordered by address and port.
+    ///
+    /// # Errors
+    /// [`KnownHostsError`] for the first file that cannot be read.
+    pub fn list(&self) -> Result<Vec<PinnedTarget>, KnownHostsError> {
+        let mut targets = Vec::new();
+        for entry in self.dir.read_dir().map_err(failed("list", &self.dir))? {
+            let path = entry.map_err(failed("list", &self.dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with('.') {
+                continue;
+            }
+            let Ok(addr) = name.parse::<SocketAddr>() else {
+                return Err(KnownHostsError::BadName { path });
+            };
+            let dst = OriginalDst::new(addr);
+            if let Some(keys) = self.read(dst)? {
+                targets.push(PinnedTarget { dst, keys });
+            }
+        }
+        targets.sort_by_key(|target| target.dst);
+        Ok(targets)
+    }
+
+    fn path(&self, dst: OriginalDst) -> PathBuf {
+        self.dir.join(dst.to_string())
+    }
+
+    /// The pinned keys of a target, or `None` where there is no file.
+    fn read(&self, dst: OriginalDst) -> Result<Option<Vec<PublicKey>>, KnownHostsError> {
+        let path = self.path(dst);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => parse(&path, &text).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    /// Writes a new file that has a name of its own, synced to the disk.
+    fn write_temporary(&self, line: &str) -> Result<PathBuf, KnownHostsError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!(".new-{}-{serial}", std::process::id()));
+        let write = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            writeln!(file, "{line}")?;
+            file.sync_all()
+        };
+        write().map_err(failed("write", &path))?;
+        Ok(path)
+    }
+
+    fn sync_directory(&self) -> Result<(), KnownHostsError> {
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", &self.dir))
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<PublicKey>, KnownHostsError> {
+    let mut keys = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key = PublicKey::from_openssh(line).map_err(|source| KnownHostsError::BadLine {
+            path: path.to_owned(),
+            line: index + 1,
+            source,
+        })?;
+        keys.push(key);
+    }
+    if keys.is_empty() {
+        return Err(KnownHostsError::Empty { path: path.to_owned() });
+    }
+    Ok(keys)
+}
+
+fn fingerprints(keys: &[PublicKey]) -> Vec<String> {
+    keys.iter().map(|key| key.fingerprint(HashAlg::Sha256).to_string()).collect()
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KnownHostsError {
+    move |source| KnownHostsError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use ssh_key::private::Ed25519Keypair;
+
+    use super::*;
+
+    fn key(seed: u8) -> PublicKey {
+        ssh_key::PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32])).public_key().clone()
+    }
+
+    fn dst(text: &str) -> OriginalDst {
+        OriginalDst::new(text.parse().unwrap())
+    }
+
+    fn opened() -> (tempfile::TempDir, KnownHosts) {
+        let state = tempfile::tempdir().unwrap();
+        let hosts = KnownHosts::open(state.path()).unwrap();
+        (state, hosts)
+    }
+
+    #[test]
+    fn first_sight_then_known_then_changed() {
+        let (_state, hosts) = opened();
+        let target = dst("[2001:db8::1]:22");
+        assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::FirstSight);
+        hosts.pin(target, &key(1)).unwrap();
+        assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::Known);
+        let pinned = vec![key(1).fingerprint(HashAlg::Sha256).to_string()];
+        assert_eq!(hosts.check(target, &key(2)).unwrap(), HostKeyVerdict::Changed { pinned });
+    }
+
+    #[test]
+    fn a_pin_survives_reopening_and_is_private() {
+        let (state, hosts) = opened();
+        hosts.pin(dst("10.1.2.3:22"), &key(1)).unwrap();
+        let dir = state.path().join("known_hosts");
+        assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(dir.join("10.1.2.3:22").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let again = KnownHosts::open(state.path()).unwrap();
+        assert_eq!(again.check(dst("10.1.2.3:22"), &key(1)).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(again.check(dst("10.1.2.3:2222"), &key(1)).unwrap(), HostKeyVerdict::FirstSight);
+    }
+
+    #[test]
+    fn pinning_never_replaces_another_key() {
+        let (state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        hosts.pin(target, &key(1)).unwrap();
+        hosts.pin(target, &key(1)).unwrap();
+        assert!(matches!(hosts.pin(target, &key(2)), Err(KnownHostsError::PinnedOtherwise { .. })));
+        assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::Known);
+        let files = state.path().join("known_hosts").read_dir().unwrap().count();
+        assert_eq!(files, 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn of_concurrent_first_sights_exactly_one_key_wins() {
+        let (_state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        let start = Barrier::new(8);
+        let (hosts, start) = (&hosts, &start);
+        let winners: Vec<u8> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..8u8)
+                .map(|seed| {
+                    scope.spawn(move || {
+                        start.wait();
+                        hosts.pin(target, &key(seed)).is_ok().then_some(seed)
+                    })
+                })
+                .collect();
+            racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect()
+        });
+        assert_eq!(winners.len(), 1);
+        assert_eq!(hosts.check(target, &key(winners[0])).unwrap(), HostKeyVerdict::Known);
+    }
+
+    #[test]
+    fn several_keys_fit_and_the_first_one_is_preferred() {
+        let (state, hosts) = opened();
+        let lines = format!(
+            "# given by hand\n\n{}\n{}\n",
+            key(3).to_openssh().unwrap(),
+            key(4).to_openssh().unwrap()
+        );
+        std::fs::write(state.path().join("known_hosts/10.1.2.3:22"), lines).unwrap();
+        let target = dst("10.1.2.3:22");
+        assert_eq!(hosts.check(target, &key(4)).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(hosts.preferred_algorithm(target).unwrap(), Some(Algorithm::Ed25519));
+        assert_eq!(hosts.preferred_algorithm(dst("10.1.2.4:22")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_corrupt_file_is_never_a_first_sight() {
+        let (state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        let path = state.path().join("known_hosts/10.1.2.3:22");
+        let good = key(1).to_openssh().unwrap();
+        std::fs::write(&path, format!("{good}\n{}\n", &good[..30])).unwrap();
+        assert!(matches!(hosts.check(target, &key(1)), Err(KnownHostsError::BadLine { line: 2, .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(hosts.check(target, &key(1)), Err(KnownHostsError::Empty { .. })));
+        assert!(matches!(hosts.pin(target, &key(1)), Err(KnownHostsError::Empty { .. })));
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(hosts.check(target, &key(1)), Err(KnownHostsError::Io { .. })));
+    }
+
+    #[test]
+    fn list_and_forget() {
+        let (state, hosts) = opened();
+        hosts.pin(dst("10.1.2.4:22"), &key(2)).unwrap();
+        hosts.pin(dst("10.1.2.3:22"), &key(1)).unwrap();
+        let listed: Vec<_> = hosts.list().unwrap().into_iter().map(|pin| pin.dst).collect();
+        assert_eq!(listed, [dst("10.1.2.3:22"), dst("10.1.2.4:22")]);
+        assert!(hosts.forget(dst("10.1.2.3:22")).unwrap());
+        assert!(!hosts.forget(dst("10.1.2.3:22")).unwrap());
+        assert_eq!(hosts.check(dst("10.1.2.3:22"), &key(9)).unwrap(), HostKeyVerdict::FirstSight);
+        std::fs::write(state.path().join("known_hosts/notes.txt"), "x").unwrap();
+        assert!(matches!(hosts.list(), Err(KnownHostsError::BadName { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        let (state, _hosts) = opened();
+        let dir = state.path().join("known_hosts");
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(matches!(KnownHosts::open(state.path()), Err(KnownHostsError::WritableByOthers { .. })));
+    }
+}
