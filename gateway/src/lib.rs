@@ -7,4 +7,5 @@ pub mod ca;
 pub mod datapath;
 pub mod known_hosts;
 pub mod listener;
+pub mod recording;
 pub mod secret_file;

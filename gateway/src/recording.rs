@@ -1,0 +1,308 @@
+//! The recorder of one session: events and streams, sealed as they happen.
+//!
+//! A recording starts as a [`Reservation`], which has its directory and its events file on disk before
+//! anything is dialled, so that a session that cannot be recorded never begins. It becomes a
+//! [`Recorder`], which writes one sealed file of events and one for each session channel.
+//!
+//! Invariants: what was recorded is sealed and written within half a second (a crash of the process loses
+//! no more than that); a file that cannot be written is told to the next caller; a slow disk makes the
+//! caller of the slow file wait, with bounded memory, and nobody else.
+//!
+//! Deliberately absent: what to do when a recording fails (the session decides), shipping, and fsync: the
+//! bound holds for a crash of the gateway, not yet for a loss of power.
+
+mod error;
+mod file;
+pub mod recipient;
+pub mod spool;
+mod stream;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use portreeve_core::envelope::{ExitHeader, LogKind, Packer, Packet, RecipientKey};
+use portreeve_core::id::SessionId;
+use portreeve_core::record::{ChannelKind, ChannelNumber, EventLine, Exit, Pty, RecordEvent, Source};
+use portreeve_core::utc::UtcTime;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::warn;
+
+pub use error::RecordingError;
+use file::SealedFile;
+use spool::{SessionDirectory, Spool};
+use stream::{LogStream, SessionFailure, micros};
+
+/// A recording that is sure to have its files, and holds nothing yet. Dropping it removes them.
+pub struct Reservation {
+    events: SealedFile,
+    directory: SessionDirectory,
+    recipient: RecipientKey,
+    start: Start,
+}
+
+/// Records one session; cheap to clone.
+///
+/// A recorder that is dropped without [`Recorder::finish`] closes its files in the background, without
+/// a last event.
+#[derive(Clone)]
+pub struct Recorder {
+    session: Arc<Recording>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+struct Recording {
+    directory: SessionDirectory,
+    recipient: RecipientKey,
+    start: Start,
+    command_logging: bool,
+    events: Arc<LogStream>,
+    channels: Mutex<Channels>,
+    failure: SessionFailure,
+    finished: AtomicBool,
+}
+
+/// The start of the session by both clocks.
+#[derive(Clone, Copy)]
+struct Start {
+    wall: UtcTime,
+    monotonic: Instant,
+}
+
+#[derive(Default)]
+struct Channels {
+    /// Channels that are open; `None` where the stream is not recorded.
+    open: HashMap<ChannelNumber, Option<Arc<LogStream>>>,
+    /// Files that are being closed.
+    closing: Vec<Arc<LogStream>>,
+}
+
+impl Recorder {
+    /// Creates the session's directory and its events file. Does three small file operations on the
+    /// calling thread.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: the session must not begin.
+    pub fn reserve(
+        spool: &Spool,
+        recipient: &RecipientKey,
+        session: SessionId,
+        started: SystemTime,
+    ) -> Result<Reservation, RecordingError> {
+        let start = Start { wall: started.into(), monotonic: Instant::now() };
+        let directory = SessionDirectory::create(spool, session, start.wall)
+            .map_err(|error| RecordingError::create(&error.path, error.source))?;
+        let events = SealedFile::create(&directory.events_file(), recipient, LogKind::Events, start.wall)?;
+        Ok(Reservation { events, directory, recipient: *recipient, start })
+    }
+
+    /// Records an event; opens the channel's file on `ChannelOpen` of a session channel, and closes it on
+    /// `ChannelClosed`.
+    ///
+    /// # Errors
+    /// [`RecordingError`] of this event, or of anything in the session that was recorded before.
+    pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
+        let session = &self.session;
+        session.check()?;
+        session.write_event(event).await?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
+        match event {
+            RecordEvent::ChannelOpen { channel, kind, .. } => session.open_channel(*channel, kind).await,
+            RecordEvent::Pty { channel, pty } => session.set_pty(*channel, pty),
+            RecordEvent::Exit { channel, exit } => session.set_exit(*channel, exit),
+            RecordEvent::ChannelClosed { channel, .. } => session.close_channel(*channel),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records data of a channel; `code` is 0 for data, else the extended-data type (RFC 4254 section 5.2).
+    /// Data of a channel that is no session channel is not kept. Waits while the channel's file is behind.
+    ///
+    /// # Errors
+    /// [`RecordingError`] of this data, or of anything in the session that was recorded before.
+    pub async fn data(
+        &self,
+        channel: ChannelNumber,
+        source: Source,
+        code: u32,
+        data: &[u8],
+    ) -> Result<(), RecordingError> {
+        self.session.check()?;
+        match self.session.stream(channel)? {
+            Some(stream) => stream.data(source, code, data).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Records the last event, closes all files and gives the directory its final name.
+    ///
+    /// # Errors
+    /// The first [`RecordingError`]; what could be closed is closed all the same.
+    pub async fn finish(self, last: RecordEvent) -> Result<(), RecordingError> {
+        let session = &self.session;
+        let written = session.write_event(&last).await;
+        let streams = session.channels().take_all();
+        let closed = close_all(streams, &session.events).await;
+        let path = session.directory.path();
+        let renamed = session.directory.finish().await.map_err(|error| RecordingError::rename(path, error));
+        session.finished.store(true, Ordering::Release);
+        session.check().and(written).and(closed).and(renamed)
+    }
+}
+
+impl Reservation {
+    /// Starts the recording with its first event, which is on disk when this returns. Without
+    /// `command_logging` no streams are kept, and commands and values of variables are withheld from the
+    /// events.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: the session must not begin; nothing of the recording stays.
+    pub async fn begin(self, first: RecordEvent, command_logging: bool) -> Result<Recorder, RecordingError> {
+        let Self { mut events, mut directory, recipient, start } = self;
+        let mut packer = Packer::default();
+        let elapsed = start.monotonic.elapsed();
+        let data = event_line(&first, start, command_logging, elapsed)?;
+        packer.push(Packet { source: Source::Client, code: 0, elapsed: micros(elapsed), data: &data });
+        let batch = packer.take(Vec::new());
+        let path = events.path().to_owned();
+        let written = tokio::task::spawn_blocking(move || events.append(batch).map(|_| events)).await;
+        let events = written.unwrap_or(Err(RecordingError::WriterStopped { path }))?;
+        directory.keep();
+        let failure = SessionFailure::default();
+        let recording = Recording {
+            directory,
+            recipient,
+            start,
+            command_logging,
+            events: Arc::new(LogStream::start(events, packer, start.monotonic, Arc::clone(&failure))),
+            channels: Mutex::default(),
+            failure,
+            finished: AtomicBool::new(false),
+        };
+        Ok(Recorder { session: Arc::new(recording) })
+    }
+}
+
+impl Recording {
+    async fn write_event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
+        self.channels().closing.retain(|stream| !stream.is_over());
+        self.events.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await
+    }
+
+    async fn open_channel(&self, channel: ChannelNumber, kind: &ChannelKind) -> Result<(), RecordingError> {
+        if self.channels().open.contains_key(&channel) {
+            return Err(RecordingError::ChannelReused(channel));
+        }
+        let stream = if self.command_logging && matches!(kind, ChannelKind::Session) {
+            Some(Arc::new(self.create_stream(channel).await?))
+        } else {
+            None
+        };
+        self.channels().open.insert(channel, stream);
+        Ok(())
+    }
+
+    async fn create_stream(&self, channel: ChannelNumber) -> Result<LogStream, RecordingError> {
+        let (path, recipient) = (self.directory.channel_file(channel), self.recipient);
+        let Start { wall, monotonic } = self.start;
+        let stopped = RecordingError::WriterStopped { path: path.clone() };
+        let created = tokio::task::spawn_blocking(move || {
+            SealedFile::create(&path, &recipient, LogKind::Channel, wall)
+        });
+        let file = created.await.unwrap_or(Err(stopped))?;
+        Ok(LogStream::start(file, Packer::default(), monotonic, Arc::clone(&self.failure)))
+    }
+
+    fn set_pty(&self, channel: ChannelNumber, pty: &Pty) -> Result<(), RecordingError> {
+        self.stream(channel)?.map_or(Ok(()), |stream| stream.set_pty(pty.into()))
+    }
+
+    fn set_exit(&self, channel: ChannelNumber, exit: &Exit) -> Result<(), RecordingError> {
+        let ended = self.start.wall.after(self.start.monotonic.elapsed());
+        let exit = ExitHeader::new(exit, ended.unix_seconds());
+        self.stream(channel)?.map_or(Ok(()), |stream| stream.set_exit(exit))
+    }
+
+    fn close_channel(&self, channel: ChannelNumber) -> Result<(), RecordingError> {
+        let mut channels = self.channels();
+        let stream = channels.open.remove(&channel).ok_or(RecordingError::UnknownChannel(channel))?;
+        if let Some(stream) = stream {
+            stream.begin_close();
+            channels.closing.push(stream);
+        }
+        Ok(())
+    }
+
+    fn stream(&self, channel: ChannelNumber) -> Result<Option<Arc<LogStream>>, RecordingError> {
+        let stream = self.channels().open.get(&channel).cloned();
+        stream.ok_or(RecordingError::UnknownChannel(channel))
+    }
+
+    fn channels(&self) -> MutexGuard<'_, Channels> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), RecordingError> {
+        self.failure.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+impl Channels {
+    fn take_all(&mut self) -> Vec<Arc<LogStream>> {
+        let open = self.open.drain().filter_map(|(_, stream)| stream);
+        self.closing.drain(..).chain(open).collect()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.finished.load(Ordering::Acquire) {
+            return;
+        }
+        let streams = self.channels().take_all();
+        let (events, path) = (Arc::clone(&self.events), self.directory.path().to_owned());
+        if let Ok(runtime) = Handle::try_current() {
+            let rename = self.directory.finish();
+            runtime.spawn(async move {
+                let closed = close_all(streams, &events).await;
+                let renamed = rename.await.map_err(|error| RecordingError::rename(&path, error));
+                if let Err(error) = closed.and(renamed) {
+                    warn!(path = %path.display(), %error, "an abandoned recording could not be closed");
+                }
+            });
+        }
+    }
+}
+
+async fn close_all(streams: Vec<Arc<LogStream>>, events: &LogStream) -> Result<(), RecordingError> {
+    let mut outcome = Ok(());
+    for stream in &streams {
+        stream.begin_close();
+    }
+    for stream in &streams {
+        outcome = outcome.and(stream.close().await);
+    }
+    outcome.and(events.close().await)
+}
+
+fn event_line(
+    event: &RecordEvent,
+    start: Start,
+    command_logging: bool,
+    elapsed: std::time::Duration,
+) -> Result<Vec<u8>, RecordingError> {
+    let line = EventLine::new(event.clone(), start.wall, elapsed);
+    let line = if command_logging { line } else { line.withhold() };
+    line.to_json().map_err(|error| RecordingError::Event(Arc::new(error)))
+}
+
+#[cfg(test)]
+mod tests;

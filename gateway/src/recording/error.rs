@@ -1,0 +1,94 @@
+//! Why a recording cannot start or go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portreeve_core::envelope::{HeaderError, SealError};
+use portreeve_core::record::ChannelNumber;
+use thiserror::Error;
+
+/// Why a recording cannot start or go on. Whoever sees it must treat what follows as not recorded.
+#[derive(Clone, Debug, Error)]
+pub enum RecordingError {
+    /// A file or directory cannot be created.
+    #[error("cannot create {}", path.display())]
+    Create {
+        /// What was to be created.
+        path: PathBuf,
+        /// Why.
+        source: Arc<io::Error>,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Arc<io::Error>,
+    },
+    /// The finished session directory cannot be given its final name.
+    #[error("cannot rename {}", path.display())]
+    Rename {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Arc<io::Error>,
+    },
+    /// Sealing failed.
+    #[error("cannot seal {}", path.display())]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SealError,
+    },
+    /// The header cannot be made.
+    #[error("cannot make the header of {}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Arc<HeaderError>,
+    },
+    /// The event cannot be written as JSON.
+    #[error("cannot write an event as JSON")]
+    Event(#[source] Arc<serde_json::Error>),
+    /// The channel was never opened, or is closed.
+    #[error("channel {} is not open in the recording", .0.0)]
+    UnknownChannel(ChannelNumber),
+    /// The channel is open already.
+    #[error("channel {} is opened twice in the recording", .0.0)]
+    ChannelReused(ChannelNumber),
+    /// The recording was finished.
+    #[error("the recording is finished")]
+    Finished,
+    /// The writer of the file stopped before its time.
+    #[error("the writer of {} stopped", path.display())]
+    WriterStopped {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RecordingError {
+    pub(super) fn create(path: &Path, source: io::Error) -> Self {
+        Self::Create { path: path.into(), source: Arc::new(source) }
+    }
+
+    pub(super) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.into(), source: Arc::new(source) }
+    }
+
+    pub(super) fn rename(path: &Path, source: io::Error) -> Self {
+        Self::Rename { path: path.into(), source: Arc::new(source) }
+    }
+
+    pub(super) fn seal(path: &Path, source: SealError) -> Self {
+        Self::Seal { path: path.into(), source }
+    }
+
+    pub(super) fn header(path: &Path, source: HeaderError) -> Self {
+        Self::Header { path: path.into(), source: Arc::new(source) }
+    }
+}

@@ -1,0 +1,304 @@
+//! The spool: the directory that sealed recordings are written to and shipped from.
+//!
+//! Owns the directory format. Each session has one directory, `<started>-<session id>.part` while it is
+//! written and `<started>-<session id>` when it is finished, where `<started>` is in milliseconds since
+//! 1970. In it are `events.log` and, for each recorded channel, `channel-<n>.log`. Directories are 0700,
+//! files 0600. A finished directory never changes again. The writer of a `.part` directory holds a lock
+//! (flock) on its `events.log`; one without a lock was left by a crash.
+//!
+//! Deliberately absent: what the files hold (see [`super`]), and when anything is deleted.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portreeve_core::envelope::whole_blocks;
+use portreeve_core::id::SessionId;
+use portreeve_core::record::ChannelNumber;
+use portreeve_core::utc::UtcTime;
+use thiserror::Error;
+use tracing::warn;
+
+/// Ends the name of a session directory that is still written.
+const PART: &str = "part";
+
+/// Name of the events file in a session directory.
+pub const EVENTS_FILE: &str = "events.log";
+
+/// An open spool; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    root: Arc<Path>,
+    closed_leftovers: usize,
+}
+
+/// Why a spool cannot be used.
+#[derive(Debug, Error)]
+pub enum SpoolError {
+    /// The directory is not there and cannot be made.
+    #[error("cannot create the spool directory {}", path.display())]
+    Create {
+        /// The spool directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory cannot be listed.
+    #[error("cannot read the spool directory {}", path.display())]
+    Read {
+        /// The spool directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing can be created in the directory.
+    #[error("cannot write to the spool directory {}", path.display())]
+    NotWritable {
+        /// The spool directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Spool {
+    /// Opens the spool at `dir`, creating it (0700) where it is missing, and closes what a crash left:
+    /// half-written blocks are cut off, and the directories get their final name. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`SpoolError`]. A leftover that cannot be closed is no error: it is logged and stays.
+    pub fn open(dir: &Path) -> Result<Self, SpoolError> {
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        created.map_err(|source| SpoolError::Create { path: dir.into(), source })?;
+        check_writable(dir).map_err(|source| SpoolError::NotWritable { path: dir.into(), source })?;
+        let closed_leftovers =
+            close_leftovers(dir).map_err(|source| SpoolError::Read { path: dir.into(), source })?;
+        Ok(Self { root: dir.into(), closed_leftovers })
+    }
+
+    /// The spool directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Session directories that a crash had left and that were closed by [`Spool::open`].
+    pub const fn closed_leftovers(&self) -> usize {
+        self.closed_leftovers
+    }
+}
+
+/// The directory of a session that is being written. Removed when dropped, unless it was kept.
+#[derive(Debug)]
+pub(super) struct SessionDirectory {
+    part: PathBuf,
+    finished: PathBuf,
+    kept: bool,
+}
+
+impl SessionDirectory {
+    /// Creates the directory of a new session.
+    pub(super) fn create(spool: &Spool, session: SessionId, started: UtcTime) -> Result<Self, CreateError> {
+        let finished = spool.root.join(format!("{}-{session}", started.unix_millis()));
+        let part = finished.with_extension(PART);
+        match DirBuilder::new().mode(0o700).create(&part) {
+            Ok(()) => Ok(Self { part, finished, kept: false }),
+            Err(source) => Err(CreateError { path: part, source }),
+        }
+    }
+
+    pub(super) fn events_file(&self) -> PathBuf {
+        self.part.join(EVENTS_FILE)
+    }
+
+    pub(super) fn channel_file(&self, ChannelNumber(number): ChannelNumber) -> PathBuf {
+        self.part.join(format!("channel-{number}.log"))
+    }
+
+    /// The path while it is written.
+    pub(super) fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// From now on it stays, whatever happens.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Gives it its final name.
+    pub(super) fn finish(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        tokio::fs::rename(self.part.clone(), self.finished.clone())
+    }
+}
+
+impl Drop for SessionDirectory {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = fs::remove_dir_all(&self.part)
+        {
+            warn!(path = %self.part.display(), %error, "cannot remove an unused session directory");
+        }
+    }
+}
+
+/// A session directory cannot be created.
+#[derive(Debug)]
+pub(super) struct CreateError {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
+}
+
+fn check_writable(dir: &Path) -> io::Result<()> {
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
+    fs::remove_file(probe)
+}
+
+fn close_leftovers(root: &Path) -> io::Result<usize> {
+    let mut closed = 0;
+    for entry in fs::read_dir(root)? {
+        let part = entry?.path();
+        if part.extension().is_none_or(|extension| extension != PART) {
+            continue;
+        }
+        match close_leftover(&part) {
+            Ok(Leftover::Closed) => closed += 1,
+            Ok(Leftover::InUse) => {}
+            Err(error) => warn!(path = %part.display(), %error, "cannot close a recording left by a crash"),
+        }
+    }
+    Ok(closed)
+}
+
+enum Leftover {
+    Closed,
+    InUse,
+}
+
+fn close_leftover(part: &Path) -> io::Result<Leftover> {
+    let _lock = match File::open(part.join(EVENTS_FILE)) {
+        Ok(events) => match events.try_lock() {
+            Ok(()) => Some(events),
+            Err(TryLockError::WouldBlock) => return Ok(Leftover::InUse),
+            Err(TryLockError::Error(error)) => return Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut files = 0;
+    for entry in fs::read_dir(part)? {
+        if cut_to_whole_blocks(&entry?.path())? {
+            files += 1;
+        }
+    }
+    if files == 0 {
+        fs::remove_dir(part)?;
+    } else {
+        fs::rename(part, part.with_extension(""))?;
+    }
+    Ok(Leftover::Closed)
+}
+
+/// Cuts off a half-written block; a file without a whole header holds nothing and is removed.
+fn cut_to_whole_blocks(path: &Path) -> io::Result<bool> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let size = file.metadata()?.len();
+    let end = whole_blocks(size, |offset| {
+        let mut length = [0; 4];
+        file.read_exact_at(&mut length, offset).map(|()| u32::from_be_bytes(length))
+    })?;
+    match end {
+        Some(end) if end < size => file.set_len(end).map(|()| true),
+        Some(_) => Ok(true),
+        None => fs::remove_file(path).map(|()| false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> SessionId {
+        SessionId::from_random_bytes([3; 16])
+    }
+
+    #[test]
+    fn creates_a_private_directory() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("a/spool");
+        let spool = Spool::open(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(spool.root()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_an_error_that_names_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("spool");
+        fs::write(&path, "x").unwrap();
+        let error = Spool::open(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn name_tells_start_and_session() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        let started = UtcTime::from_unix_seconds(1_700_000_000);
+        let mut directory = SessionDirectory::create(&spool, session(), started).unwrap();
+        directory.keep();
+        let name = format!("1700000000000-{}", session());
+        assert_eq!(directory.path(), scratch.path().join(format!("{name}.part")));
+        directory.finish().await.unwrap();
+        assert!(scratch.path().join(name).is_dir());
+    }
+
+    #[test]
+    fn unused_directory_goes_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        let directory = SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
+        fs::write(directory.events_file(), "x").unwrap();
+        drop(directory);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn leftovers_are_cut_and_renamed_and_bad_ones_do_not_stop_the_others() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (whole, empty, bad) = (
+            scratch.path().join("1-a.part"),
+            scratch.path().join("2-b.part"),
+            scratch.path().join("3-c.part"),
+        );
+        for dir in [&whole, &empty, &bad] {
+            fs::create_dir(dir).unwrap();
+        }
+        // A header of 2 bytes, a block of 3, and the start of another.
+        fs::write(whole.join("channel-0.log"), b"\0\0\0\x02{}\0\0\0\x03abc\0\0\0\x09ab").unwrap();
+        fs::write(whole.join(EVENTS_FILE), b"\0\0\0\x02{").unwrap();
+        fs::create_dir(bad.join("directory")).unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        assert_eq!(spool.closed_leftovers(), 2);
+        let kept = fs::read(scratch.path().join("1-a/channel-0.log")).unwrap();
+        assert_eq!(kept, b"\0\0\0\x02{}\0\0\0\x03abc");
+        assert!(!scratch.path().join("1-a").join(EVENTS_FILE).exists());
+        assert!(!empty.exists() && !scratch.path().join("2-b").exists());
+        assert!(bad.exists());
+    }
+
+    #[test]
+    fn a_directory_in_use_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let part = scratch.path().join("1-a.part");
+        fs::create_dir(&part).unwrap();
+        let events = File::create(part.join(EVENTS_FILE)).unwrap();
+        events.try_lock().unwrap();
+        assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 0);
+        assert!(part.exists());
+        drop(events);
+        assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 1);
+    }
+}

@@ -1,0 +1,316 @@
+//! The asynchronous front of one sealed file: callers add, a task of its own seals and writes.
+//!
+//! Invariants: what was added is on its way to the disk when a block's worth of it is there, or
+//! [`SEAL_AFTER`] after it arrived, whichever comes first; at most [`MAX_PENDING`] bytes and one more
+//! message wait in memory, then callers wait; a failed write is told to every later caller. While
+//! nothing arrives nothing runs. Sealing and writing happen on the blocking pool, one batch at a time.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use portreeve_core::envelope::{Batch, ExitHeader, MAX_BLOCK, Packer, Packet, PtyHeader};
+use portreeve_core::record::Source;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::RecordingError;
+use super::file::SealedFile;
+
+/// The longest that anything waits to be sealed while the disk keeps up.
+pub(super) const SEAL_AFTER: Duration = Duration::from_millis(400);
+
+/// Bytes that may wait for the disk before callers wait, too.
+pub(super) const MAX_PENDING: usize = 4 * MAX_BLOCK;
+
+/// Adds to one file. Dropping it closes the file in the background.
+pub(super) struct LogStream {
+    shared: Arc<Shared>,
+}
+
+/// The first failure in a session, whichever file it struck.
+pub(super) type SessionFailure = Arc<OnceLock<RecordingError>>;
+
+struct Shared {
+    started: Instant,
+    session_failure: SessionFailure,
+    state: Mutex<State>,
+    /// For the writer: a first packet, a full block, or the end.
+    work: Notify,
+    /// For callers: there is room again, or the writer has ended.
+    progress: Notify,
+}
+
+struct State {
+    packer: Packer,
+    /// When the oldest packet that waits was added.
+    oldest: Option<Instant>,
+    pty: Option<PtyHeader>,
+    exit: Option<ExitHeader>,
+    phase: Phase,
+}
+
+enum Phase {
+    Open,
+    Closing,
+    Closed,
+    Failed(RecordingError),
+}
+
+/// What the writer does next.
+struct Work {
+    batch: Batch,
+    pty: Option<PtyHeader>,
+    finish: Option<(u64, Option<ExitHeader>)>,
+    /// Whether more is likely to come at once.
+    busy: bool,
+}
+
+impl LogStream {
+    /// Starts the writer of `file`, to which `packer` has added all that was written so far; times
+    /// count from `started`. Must be called within a tokio runtime.
+    pub(super) fn start(
+        file: SealedFile,
+        packer: Packer,
+        started: Instant,
+        session_failure: SessionFailure,
+    ) -> Self {
+        let state = State { packer, oldest: None, pty: None, exit: None, phase: Phase::Open };
+        let shared = Arc::new(Shared {
+            started,
+            session_failure,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            progress: Notify::new(),
+        });
+        tokio::spawn(write_all(Arc::clone(&shared), file));
+        Self { shared }
+    }
+
+    /// Adds data, waiting while there is no room.
+    pub(super) async fn data(&self, source: Source, code: u32, data: &[u8]) -> Result<(), RecordingError> {
+        let mut state = self.room().await?;
+        let elapsed = self.shared.elapsed();
+        self.shared.add(&mut state, Packet { source, code, elapsed: micros(elapsed), data });
+        Ok(())
+    }
+
+    /// Adds what `line` makes of the time since the start, as one piece and in the order of times.
+    pub(super) async fn line(
+        &self,
+        line: impl FnOnce(Duration) -> Result<Vec<u8>, RecordingError>,
+    ) -> Result<(), RecordingError> {
+        let mut state = self.room().await?;
+        let elapsed = self.shared.elapsed();
+        let data = line(elapsed)?;
+        let packet = Packet { source: Source::Client, code: 0, elapsed: micros(elapsed), data: &data };
+        self.shared.add(&mut state, packet);
+        Ok(())
+    }
+
+    /// Puts the terminal into the header, with the next write.
+    pub(super) fn set_pty(&self, pty: PtyHeader) -> Result<(), RecordingError> {
+        let mut state = self.shared.lock();
+        state.check_open()?;
+        state.pty = Some(pty);
+        state.oldest.get_or_insert_with(Instant::now);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Puts the end of the program into the header when the file is closed.
+    pub(super) fn set_exit(&self, exit: ExitHeader) -> Result<(), RecordingError> {
+        let mut state = self.shared.lock();
+        state.check_open()?;
+        state.exit = Some(exit);
+        Ok(())
+    }
+
+    /// Starts closing the file; adding is an error from now on.
+    pub(super) fn begin_close(&self) {
+        let mut state = self.shared.lock();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Whether the writer has ended, well or not.
+    pub(super) fn is_over(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    /// Closes the file and waits until all of it is written.
+    pub(super) async fn close(&self) -> Result<(), RecordingError> {
+        self.begin_close();
+        loop {
+            let progress = self.shared.progress.notified();
+            if let Some(outcome) = self.outcome() {
+                return outcome;
+            }
+            progress.await;
+        }
+    }
+
+    fn outcome(&self) -> Option<Result<(), RecordingError>> {
+        match &self.shared.lock().phase {
+            Phase::Open | Phase::Closing => None,
+            Phase::Closed => Some(Ok(())),
+            Phase::Failed(error) => Some(Err(error.clone())),
+        }
+    }
+
+    async fn room(&self) -> Result<MutexGuard<'_, State>, RecordingError> {
+        loop {
+            let progress = self.shared.progress.notified();
+            {
+                let state = self.shared.lock();
+                state.check_open()?;
+                if state.packer.pending() < MAX_PENDING {
+                    return Ok(state);
+                }
+            }
+            progress.await;
+        }
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        self.begin_close();
+    }
+}
+
+impl State {
+    fn check_open(&self) -> Result<(), RecordingError> {
+        match &self.phase {
+            Phase::Open => Ok(()),
+            Phase::Closing | Phase::Closed => Err(RecordingError::Finished),
+            Phase::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Whether the writer has something to do now; if not, when at the latest.
+    fn due(&self, now: Instant) -> Result<(), Option<Instant>> {
+        let deadline = self.oldest.map(|oldest| oldest + SEAL_AFTER);
+        let full = self.packer.pending() >= MAX_BLOCK;
+        let closing = matches!(self.phase, Phase::Closing);
+        if closing || full || deadline.is_some_and(|deadline| deadline <= now) {
+            Ok(())
+        } else {
+            Err(deadline)
+        }
+    }
+
+    fn take(&mut self, spare: Vec<u8>) -> Work {
+        let busy = self.packer.pending() >= MAX_BLOCK;
+        let batch = self.packer.take(spare);
+        self.oldest = None;
+        let closing = matches!(self.phase, Phase::Closing);
+        let finish = closing.then(|| (self.packer.data_bytes(), self.exit.take()));
+        Work { batch, pty: self.pty.take(), finish, busy }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn add(&self, state: &mut State, packet: Packet<'_>) {
+        let before = state.packer.pending();
+        state.packer.push(packet);
+        let first = state.oldest.is_none();
+        if first {
+            state.oldest = Some(Instant::now());
+        }
+        if first || (before < MAX_BLOCK && state.packer.pending() >= MAX_BLOCK) {
+            self.work.notify_one();
+        }
+    }
+
+    async fn next_work(&self, mut spare: Vec<u8>) -> Work {
+        loop {
+            let work = self.work.notified();
+            let deadline = {
+                let mut state = self.lock();
+                match state.due(Instant::now()) {
+                    Ok(()) => return state.take(spare),
+                    Err(deadline) => deadline,
+                }
+            };
+            match deadline {
+                Some(deadline) => drop(timeout_at(deadline, work).await),
+                None => {
+                    spare = Vec::new();
+                    work.await;
+                }
+            }
+        }
+    }
+
+    fn end(&self, phase: Phase) {
+        if let Phase::Failed(error) = &phase {
+            self.session_failure.get_or_init(|| error.clone());
+        }
+        self.lock().phase = phase;
+        self.progress.notify_waiters();
+    }
+}
+
+/// Marks the stream as failed if its writer goes away without a word.
+struct Ending {
+    shared: Arc<Shared>,
+    path: Box<Path>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let over = matches!(self.shared.lock().phase, Phase::Closed | Phase::Failed(_));
+        if !over {
+            self.shared.end(Phase::Failed(RecordingError::WriterStopped { path: (&*self.path).into() }));
+        }
+    }
+}
+
+async fn write_all(shared: Arc<Shared>, mut file: SealedFile) {
+    let ending = Ending { shared: Arc::clone(&shared), path: file.path().into() };
+    let mut spare = Vec::new();
+    loop {
+        let work = shared.next_work(spare).await;
+        shared.progress.notify_waiters();
+        let (last, busy) = (work.finish.is_some(), work.busy);
+        let written = tokio::task::spawn_blocking(move || write(&mut file, work).map(|spare| (file, spare)));
+        match written.await {
+            Ok(Ok((written, buffer))) => {
+                file = written;
+                spare = if busy { buffer } else { Vec::new() };
+            }
+            Ok(Err(error)) => return shared.end(Phase::Failed(error)),
+            Err(_) => return drop(ending),
+        }
+        if last {
+            return shared.end(Phase::Closed);
+        }
+    }
+}
+
+fn write(file: &mut SealedFile, work: Work) -> Result<Vec<u8>, RecordingError> {
+    if let Some(pty) = work.pty {
+        file.set_pty(pty)?;
+    }
+    let spare = file.append(work.batch)?;
+    if let Some((data_bytes, exit)) = work.finish {
+        file.finish(data_bytes, exit)?;
+    }
+    Ok(spare)
+}
+
+/// Whole microseconds.
+pub(super) fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
