@@ -9,3 +9,4 @@ pub mod known_hosts;
 pub mod listener;
 pub mod recording;
 pub mod secret_file;
+pub mod ssh;

@@ -1,0 +1,36 @@
+//! What a relay asks and tells its owner.
+
+use std::future::Future;
+
+use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
+use thiserror::Error;
+
+/// Whether something that was asked for may go on to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Forward it.
+    Forward,
+    /// Refuse it towards the side that asked; the session goes on.
+    Refuse,
+}
+
+/// The session cannot be observed any more; the relay must end it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct ObserverFailed(pub String);
+
+/// Sees everything that crosses a relay, before it is forwarded.
+pub trait SessionObserver: Send + Sync + 'static {
+    /// An event; `ChannelOpen`, requests and forwards are asked for, the others told.
+    fn event(&self, event: RecordEvent) -> impl Future<Output = Result<Decision, ObserverFailed>> + Send;
+
+    /// Data of a session channel; `code` is 0 for data, else the extended-data type (1 = stderr).
+    /// Data of other channel kinds is only counted.
+    fn data(
+        &self,
+        channel: ChannelNumber,
+        source: Source,
+        code: u32,
+        data: &[u8],
+    ) -> impl Future<Output = Result<(), ObserverFailed>> + Send;
+}
