@@ -3,10 +3,18 @@
 //! [`app`] wires the parts; [`session`] is one connection from accept to outcome. Each other module
 //! owns one edge to the outside: kernel, sockets, SSH, files. ARCHITECTURE.md has the map.
 
+pub mod access_log;
+pub mod app;
 pub mod ca;
+pub mod cli;
 pub mod datapath;
+pub mod http;
 pub mod known_hosts;
 pub mod listener;
+pub mod metrics;
 pub mod recording;
 pub mod secret_file;
+pub mod session;
 pub mod ssh;
+pub mod store;
+pub mod telemetry;

@@ -16,6 +16,7 @@ use crate::network_policy::NetworkVerdict;
 const EXAMPLE_TOML: &str = include_str!("../../../../../docs/examples/policy.toml");
 const EXAMPLE_JSON: &str = include_str!("../../../../../docs/examples/policy.json");
 const REFERENCE: &str = include_str!("../../../../../docs/config.md");
+const README: &str = include_str!("../../../../../README.md");
 const EXAMPLE_DAEMON: &str = include_str!("../../../../../docs/examples/portreeve.toml");
 
 /// The least file that grants alice the login root on 10.0.0.1.
@@ -100,6 +101,17 @@ fn the_snippets_of_the_reference_make_whole_files() {
     };
     assert_eq!(toml(&snippets("policy")).unwrap().warnings, Vec::<String>::new());
     crate::config::daemon::load(&snippets("portreeve"), "portreeve.toml").unwrap();
+}
+
+#[test]
+fn the_quick_start_of_the_readme_is_a_gateway_that_works() {
+    let mut snippets = README.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    crate::config::daemon::load(snippets.next().unwrap(), "portreeve.toml").unwrap();
+    let policy = toml(snippets.next().unwrap()).unwrap();
+    assert_eq!(policy.warnings, Vec::<String>::new());
+    assert!(admitted(&policy.snapshot, "192.0.2.10", "10.1.2.3:22", "postgres"));
+    assert!(admitted(&policy.snapshot, "192.0.2.10", "10.1.2.3:22", "alice"));
+    assert!(!admitted(&policy.snapshot, "192.0.2.10", "10.1.2.3:22", "root"));
 }
 
 #[test]

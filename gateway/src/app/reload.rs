@@ -1,0 +1,57 @@
+//! A changed policy file: all of it comes into force, or none.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::datapath::Datapath;
+use crate::session::Gateway;
+use crate::store;
+
+/// Loads the policy file and puts it in force: kernel first, then connections, then live sessions.
+///
+/// On any error the old policy stays in force everywhere.
+pub(super) fn policy(gateway: &Gateway, datapath: &Mutex<Datapath>) {
+    let generation = gateway.policy.current().generation.next();
+    let loaded = match store::load(&gateway.config.policy_file, generation) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            gateway.metrics.policy_rejected();
+            tracing::error!(error = %anyhow::Error::from(error), "the policy file is refused; the old policy stays in force");
+            return;
+        }
+    };
+    log_warnings(&loaded.warnings);
+    let steered = loaded.snapshot.infrastructure.steered();
+    let applied = datapath.lock().unwrap_or_else(PoisonError::into_inner).apply(&steered);
+    match applied {
+        Ok(applied) => {
+            let policy = gateway.policy.publish(loaded.snapshot);
+            gateway.metrics.policy_applied(policy.generation.0);
+            let ended = gateway.registry.recheck(&policy);
+            tracing::info!(
+                generation = policy.generation.0,
+                added = applied.added,
+                removed = applied.removed,
+                ended_sessions = ended,
+                "policy in force"
+            );
+        }
+        Err(error) => {
+            gateway.metrics.policy_rejected();
+            tracing::error!(error = %anyhow::Error::from(error), "the kernel refused the targets; the old policy stays in force");
+        }
+    }
+}
+
+/// Opens the access log anew, for rotation.
+pub(super) fn access_log(gateway: &Gateway) {
+    if let Err(error) = gateway.access_log.reopen() {
+        tracing::error!(error = %anyhow::Error::from(error), "the old access log stays open");
+    }
+}
+
+/// Says what the author of a policy probably did not mean.
+pub(super) fn log_warnings(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("policy: {warning}");
+    }
+}

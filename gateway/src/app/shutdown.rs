@@ -1,0 +1,45 @@
+//! The orderly end: live sessions are told, recordings are closed, routes are taken down.
+//!
+//! Kernel programs and maps stay pinned: targets stay closed while no gateway runs.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::datapath::Datapath;
+use crate::session::Gateway;
+
+/// How long live sessions may take to close.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ends the live sessions and waits for them.
+pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
+    gateway.registry.end_all();
+    let drained = async {
+        while let Some(finished) = sessions.join_next().await {
+            log_panic(finished);
+        }
+    };
+    if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+        tracing::warn!(left = sessions.len(), "some connections did not close in time");
+        sessions.shutdown().await;
+    }
+}
+
+/// Takes routes and rules down.
+pub(super) async fn stop_datapath(datapath: Arc<Mutex<Datapath>>) -> anyhow::Result<()> {
+    let Some(datapath) = Arc::into_inner(datapath) else { return Ok(()) };
+    let datapath = datapath.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    datapath.stop().await.context("the datapath could not be stopped in order")
+}
+
+/// A task that panicked is an error of the gateway: a human must know.
+pub(super) fn log_panic(finished: Result<(), JoinError>) {
+    if let Err(error) = finished
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by an error of the gateway");
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line: one file per verb below `cli/`.
+//!
+//! Exit status 0 means done, 1 means an error that is printed on standard error, 2 means unusable
+//! arguments, 3 means that `explain` found the connection denied.
+
+mod ca;
+mod check_config;
+mod datapath;
+mod explain;
+mod host_keys;
+pub mod logs;
+pub mod print;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use portreeve_core::config::daemon::{self, Config};
+
+/// Transparent SSH gateway: intercepts, decides, certifies, records.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Print JSON for machines instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  portreeve ca init                                   make the CA key and the account secret
+  portreeve ca public-key                             print the line for TrustedUserCAKeys of targets
+  portreeve logs generate-key-pair recipient          make the key pair that opens recordings
+  portreeve check-config                              check both files, change nothing
+  portreeve run                                       run the gateway
+  portreeve explain --from 10.1.1.7 --to 10.2.0.5:22 --login root
+                                                      say which rule decides, and why";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway
+    Run(run::RunArgs),
+    /// Check the configuration and the policy file, and change nothing
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Say which rule decides about a connection, and why
+    Explain(explain::ExplainArgs),
+    /// Make and show the keys of the certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// List and forget the pinned host keys of targets
+    #[command(subcommand)]
+    HostKeys(host_keys::HostKeysCommand),
+    /// Show or remove what is attached in the kernel
+    #[command(subcommand)]
+    Datapath(datapath::DatapathCommand),
+    /// Make recipient keys; decrypt and replay recordings
+    #[command(subcommand)]
+    Logs(logs::LogsCommand),
+}
+
+/// Where the daemon's configuration is.
+#[derive(Debug, clap::Args)]
+struct ConfigArg {
+    /// The daemon's configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/portreeve/portreeve.toml")]
+    config: PathBuf,
+}
+
+/// Where keys and pins are kept.
+#[derive(Debug, clap::Args)]
+struct StateDirArg {
+    /// The state directory
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portreeve")]
+    state_dir: PathBuf,
+}
+
+impl Cli {
+    /// Runs the verb; an error is printed as one line per cause.
+    pub fn run(self) -> ExitCode {
+        let json = self.json;
+        let result = match self.verb {
+            Verb::Run(args) => args.run(json),
+            Verb::CheckConfig(args) => args.run(json),
+            Verb::Explain(args) => args.run(json),
+            Verb::Ca(command) => command.run(json),
+            Verb::HostKeys(command) => command.run(json),
+            Verb::Datapath(command) => command.run(json),
+            Verb::Logs(command) => command.run(json),
+        };
+        result.unwrap_or_else(|error| {
+            print::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl ConfigArg {
+    fn load(&self) -> anyhow::Result<Config> {
+        load_config(&self.config)
+    }
+}
+
+fn load_config(path: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    Ok(daemon::load(&text, &path.to_string_lossy())?)
+}

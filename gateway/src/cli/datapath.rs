@@ -1,0 +1,72 @@
+//! `portreeve datapath`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{ConfigArg, print};
+use crate::datapath;
+
+/// The verbs of `portreeve datapath`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum DatapathCommand {
+    /// Show what is attached, and its counters
+    Status {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Remove programs, maps and links: targets are open from then on
+    Detach {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+impl DatapathCommand {
+    pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
+        let (Self::Status { config } | Self::Detach { config }) = &self;
+        let pin_dir = config.load()?.datapath.pin_dir;
+        match self {
+            Self::Status { .. } => print_status(&pin_dir, json)?,
+            Self::Detach { .. } => {
+                if !datapath::detach(&pin_dir)? {
+                    print::line("nothing was attached")?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    attached: bool,
+    interfaces: Vec<String>,
+    endpoints: usize,
+    packets: BTreeMap<&'static str, u64>,
+}
+
+fn print_status(pin_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let status = datapath::status(pin_dir)?;
+    let attached = status.is_some();
+    let status = status.unwrap_or_default();
+    if json {
+        let packets = status.counters.into_iter().collect();
+        let report = Report { attached, interfaces: status.interfaces, endpoints: status.endpoints, packets };
+        return Ok(print::json(&report)?);
+    }
+    if !attached {
+        return Ok(print::line("nothing is attached: targets are open")?);
+    }
+    print::line(&format!(
+        "{} addresses and ports are steered on {}",
+        status.endpoints,
+        status.interfaces.join(", ")
+    ))?;
+    for (reason, packets) in status.counters {
+        print::line(&format!("{packets:>12} packets {reason}"))?;
+    }
+    Ok(())
+}

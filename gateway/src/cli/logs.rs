@@ -1,0 +1,69 @@
+//! `portreeve logs`: recipient keys, decrypting and replaying recordings.
+//!
+//! Runs on the recipient's own machine; nothing here needs a gateway. Recordings are written by others:
+//! control characters in them reach a terminal through `replay` alone.
+
+mod decrypt;
+mod export;
+mod reading;
+mod recipient;
+mod replay;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub use decrypt::DecryptArgs;
+pub use recipient::GenerateKeyPairArgs;
+pub use replay::ReplayArgs;
+
+/// Makes recipient keys, and reads recordings.
+#[derive(Debug, Subcommand)]
+pub enum LogsCommand {
+    /// Make the key pair that opens recordings: NAME (private) and NAME.pub
+    GenerateKeyPair(GenerateKeyPairArgs),
+    /// Decrypt recordings: streams into zip files, events as JSON lines
+    Decrypt(DecryptArgs),
+    /// Play a terminal recording in this terminal
+    Replay(ReplayArgs),
+}
+
+impl LogsCommand {
+    /// Runs the verb on the process's own standard output and error.
+    ///
+    /// # Errors
+    /// What stopped it. Damaged recordings are told on standard error as they are met, and give exit
+    /// status 1.
+    pub fn run(self, json: bool) -> anyhow::Result<ExitCode> {
+        let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+        let out_is_terminal = stdout.is_terminal();
+        self.run_on(&mut Console { out: &mut stdout, err: &mut stderr, out_is_terminal, json })
+    }
+
+    fn run_on(self, console: &mut Console<'_>) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::GenerateKeyPair(args) => recipient::generate_key_pair(&args, console),
+            Self::Decrypt(args) => decrypt::decrypt(&args, console),
+            Self::Replay(args) => replay::replay(&args, console, &mut std::thread::sleep),
+        }
+    }
+}
+
+/// Where a verb writes to.
+struct Console<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    out_is_terminal: bool,
+    json: bool,
+}
+
+impl Console<'_> {
+    /// Tells a problem that does not stop the verb.
+    fn problem(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.err, "portreeve: {text}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

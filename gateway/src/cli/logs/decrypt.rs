@@ -1,0 +1,296 @@
+//! Decrypting: streams into zip files, events as JSON lines.
+//!
+//! Files that exist are never overwritten. A damaged file gives what is intact in it, and a problem on
+//! standard error; the other files are decrypted all the same.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use portreeve_core::envelope::{Header, LogKind, Packet, RecipientPrivateKey};
+use serde_json::json;
+use zip::ZipWriter;
+
+use super::Console;
+use super::export::{without_controls, write_zip};
+use super::reading::{Reading, read_header, read_packets};
+use super::recipient::read_private_key;
+
+/// Longest line of events that is kept in one piece.
+const MAX_LINE: usize = 8 * 1024 * 1024;
+
+/// Arguments of `decrypt`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  portreeve logs decrypt --key recipient events.log
+  portreeve logs decrypt --key recipient --output session.zip channel-0.log
+  portreeve logs decrypt --key recipient --output out/ spool/1763754158123-5f0c...
+
+Events are printed as JSON lines. A channel becomes a zip: of a terminal with term_data.txt and
+term_times.txt (scriptreplay --timing term_times.txt term_data.txt), else with data_from_client.txt and
+data_from_server.txt. Without --output a zip is written beside its recording.")]
+pub struct DecryptArgs {
+    /// File of the recipient's private key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Where to write: a zip file, a directory, or - for standard output
+    #[arg(long, value_name = "FILE.zip|DIR|-")]
+    output: Option<PathBuf>,
+    /// Files of a recording, or directories of sessions
+    #[arg(required = true, value_name = "FILE|SESSION_DIR")]
+    inputs: Vec<PathBuf>,
+}
+
+pub(super) fn decrypt(args: &DecryptArgs, console: &mut Console<'_>) -> anyhow::Result<ExitCode> {
+    let private_key = read_private_key(&args.key)?;
+    let mut outcome = ExitCode::SUCCESS;
+    let mut recordings = Vec::new();
+    for input in &args.inputs {
+        match recordings_of(input) {
+            Ok(found) => recordings.extend(found),
+            Err(error) => {
+                console.problem(&format!("{error:#}"))?;
+                outcome = ExitCode::FAILURE;
+            }
+        }
+    }
+    let destination = Destination::new(args.output.as_deref(), recordings.len())?;
+    for recording in &recordings {
+        let problem = match decrypt_one(recording, &private_key, &destination, console) {
+            Ok(problem) => problem,
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(problem) = problem {
+            console.problem(&problem)?;
+            outcome = ExitCode::FAILURE;
+        }
+    }
+    console.out.flush()?;
+    Ok(outcome)
+}
+
+/// A file to decrypt, and the session directory it was found in.
+struct Recording {
+    path: PathBuf,
+    session: Option<PathBuf>,
+}
+
+/// Where plaintext goes.
+enum Destination {
+    Beside,
+    Zip(PathBuf),
+    Directory(PathBuf),
+    Stdout,
+}
+
+impl Destination {
+    fn new(output: Option<&Path>, recordings: usize) -> anyhow::Result<Self> {
+        let Some(path) = output else { return Ok(Self::Beside) };
+        let destination = if path == Path::new("-") {
+            Self::Stdout
+        } else if path.extension().is_some_and(|extension| extension == "zip") {
+            Self::Zip(path.into())
+        } else {
+            return Ok(Self::Directory(path.into()));
+        };
+        if recordings > 1 {
+            bail!("--output {} takes one recording, here are {recordings}; give a directory", path.display());
+        }
+        Ok(destination)
+    }
+
+    /// The file for what is in `recording`, with its directory made; `None` is standard output.
+    fn file(&self, recording: &Recording, events: bool) -> anyhow::Result<Option<PathBuf>> {
+        let directory = match self {
+            Self::Stdout => return Ok(None),
+            Self::Beside if events => return Ok(None),
+            Self::Zip(path) => return Ok(Some(path.clone())),
+            Self::Beside => {
+                let mut path = recording.path.clone().into_os_string();
+                path.push("-decrypted.zip");
+                return Ok(Some(path.into()));
+            }
+            Self::Directory(directory) => directory,
+        };
+        let session = recording.session.as_deref().and_then(Path::file_name);
+        let directory = session.map_or_else(|| directory.clone(), |session| directory.join(session));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.with_context(|| format!("cannot create {}", directory.display()))?;
+        let mut name = recording.path.file_stem().unwrap_or_default().to_owned();
+        name.push(if events { ".jsonl" } else { ".zip" });
+        Ok(Some(directory.join(name)))
+    }
+}
+
+fn recordings_of(input: &Path) -> anyhow::Result<Vec<Recording>> {
+    let unreadable = || format!("cannot read {}", input.display());
+    if !fs::metadata(input).with_context(unreadable)?.is_dir() {
+        return Ok(vec![Recording { path: input.into(), session: None }]);
+    }
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(input).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        bail!("{} has no recordings (events.log, channel-0.log, ...)", input.display());
+    }
+    paths.sort_by_key(|path| (channel_number(path), path.clone()));
+    let session = Some(fs::canonicalize(input).with_context(unreadable)?);
+    Ok(paths.into_iter().map(|path| Recording { path, session: session.clone() }).collect())
+}
+
+/// Events before channels, channels by number.
+fn channel_number(path: &Path) -> Option<u32> {
+    path.file_stem()?.to_str()?.strip_prefix("channel-")?.parse().ok()
+}
+
+/// Decrypts one file and says what is wrong with it.
+fn decrypt_one(
+    recording: &Recording,
+    private_key: &RecipientPrivateKey,
+    destination: &Destination,
+    console: &mut Console<'_>,
+) -> anyhow::Result<Option<String>> {
+    let header = read_header(&recording.path, private_key)?;
+    let as_lines = header.kind == Some(LogKind::Events) && !matches!(destination, Destination::Zip(_));
+    let target = destination.file(recording, as_lines)?;
+    if header.kind.is_some() && header.blocks.is_none() {
+        let name = recording.path.display();
+        writeln!(console.err, "{name}: never finished; it ends where the gateway stopped writing")?;
+    }
+    let reading = match &target {
+        None if as_lines => write_events(recording, private_key, &mut console.out)?,
+        None if console.out_is_terminal => {
+            bail!("{}: a zip file is not written to a terminal", recording.path.display())
+        }
+        None => {
+            let zip = ZipWriter::new_stream(&mut *console.out);
+            write_zip(&recording.path, private_key, &header, zip)?
+        }
+        Some(path) => write_file(path, |file| {
+            if as_lines {
+                return write_events(recording, private_key, file);
+            }
+            Ok(write_zip(&recording.path, private_key, &header, ZipWriter::new(file))?)
+        })?,
+    };
+    let shown =
+        target.as_ref().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+    if let Some(path) = &target {
+        report(recording, path, &header, &reading, console)?;
+    }
+    let name = recording.path.display();
+    Ok(reading
+        .damage
+        .map(|damage| format!("{name}: {damage}; what is intact before that was written to {shown}")))
+}
+
+/// Creates a file for plaintext; removes it again if it cannot be filled.
+fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<Reading>,
+) -> anyhow::Result<Reading> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = match created {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("{} exists and is not overwritten; remove it or give --output", path.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot create {}", path.display())),
+    };
+    let mut writer = BufWriter::new(file);
+    let filled = fill(&mut writer).and_then(|reading| {
+        writer.flush().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(reading)
+    });
+    if filled.is_err() {
+        // The first error is the one to tell.
+        drop(fs::remove_file(path));
+    }
+    filled
+}
+
+fn report(
+    recording: &Recording,
+    target: &Path,
+    header: &Header,
+    reading: &Reading,
+    console: &mut Console<'_>,
+) -> io::Result<()> {
+    let kind = match (header.kind, &header.pty) {
+        (Some(LogKind::Events), _) => "events",
+        (_, Some(_)) => "terminal",
+        (_, None) => "streams",
+    };
+    if console.json {
+        let written = json!({
+            "file": recording.path,
+            "output": target,
+            "kind": kind,
+            "packets": reading.packets,
+            "finished": header.blocks.is_some(),
+            "damage": reading.damage.as_ref().map(ToString::to_string),
+        });
+        return writeln!(console.out, "{}", json!({ "decrypted": written }));
+    }
+    writeln!(
+        console.err,
+        "{}: {kind}, {} packets -> {}",
+        recording.path.display(),
+        reading.packets,
+        target.display()
+    )
+}
+
+fn write_events(
+    recording: &Recording,
+    private_key: &RecipientPrivateKey,
+    out: &mut dyn Write,
+) -> anyhow::Result<Reading> {
+    let mut lines = EventLines { out, line: Vec::new() };
+    let reading = read_packets(&recording.path, private_key, |packet| lines.packet(packet))?;
+    lines.end().context("cannot write what was decrypted")?;
+    Ok(reading)
+}
+
+/// Passes on lines of JSON, and makes lines of JSON of whatever is none.
+struct EventLines<'a> {
+    out: &'a mut dyn Write,
+    line: Vec<u8>,
+}
+
+impl EventLines<'_> {
+    fn packet(&mut self, packet: Packet<'_>) -> io::Result<()> {
+        for piece in packet.data.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.line.len() > MAX_LINE {
+                self.write_line()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.line.is_empty() { Ok(()) } else { self.write_line() }
+    }
+
+    /// Anyone who has the public key can make a file that opens, so a line is not trusted to be one.
+    fn write_line(&mut self) -> io::Result<()> {
+        let text = String::from_utf8_lossy(self.line.strip_suffix(b"\n").unwrap_or(&self.line));
+        let line = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+            // JSON has raw control characters below U+0020 only between its tokens.
+            Ok(_) => text.replace(|character| character < ' ', " "),
+            Err(_) => json!({ "malformed": text }).to_string(),
+        };
+        writeln!(self.out, "{}", without_controls(&line))?;
+        self.line.clear();
+        Ok(())
+    }
+}

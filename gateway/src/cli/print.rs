@@ -1,0 +1,29 @@
+//! Output of the command line: results on standard output, one error on standard error.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+/// Prints a line of text on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn line(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")
+}
+
+/// Prints a value as one line of JSON on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn json(value: &impl Serialize) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    serde_json::to_writer(&mut stdout, value)?;
+    writeln!(stdout)
+}
+
+/// Prints an error on standard error, prefixed with the program's name.
+pub fn error(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    if writeln!(std::io::stderr().lock(), "portreeve: {text}").is_err() {}
+}

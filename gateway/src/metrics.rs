@@ -1,0 +1,313 @@
+//! Counters, gauges and histograms of the gateway, in OpenMetrics text.
+//!
+//! Labels are closed enums: never a user, target, session or address. Names and types are held by a
+//! golden file, because dashboards depend on them.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionOutcome {
+    /// Over a limit of its source or of the gateway; reset.
+    Limited,
+    /// A network policy blocked it; reset.
+    Blocked,
+    /// Nobody is known at its source address.
+    UnknownIdentity,
+    /// Its destination is no target (any more).
+    NoTarget,
+    /// The recording could not start or went on to fail.
+    RecordingFailed,
+    /// The target did not answer, or its SSH handshake failed.
+    TargetUnreachable,
+    /// The target's host key is not the pinned one.
+    HostKeyChanged,
+    /// The user's side broke off, stalled or sent garbage before a log-in was decided.
+    ClientFailed,
+    /// No infrastructure policy grants it.
+    Denied,
+    /// The target did not accept the certificate.
+    TargetRefusedLogin,
+    /// The session ended by either side.
+    Closed,
+    /// Policy took the grant away from the live session.
+    Revoked,
+    /// The gateway stopped.
+    Shutdown,
+    /// An error inside the gateway.
+    Failed,
+}
+
+impl ConnectionOutcome {
+    /// The spelling in metrics and in the access log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Limited => "limited",
+            Self::Blocked => "blocked",
+            Self::UnknownIdentity => "unknown_identity",
+            Self::NoTarget => "no_target",
+            Self::RecordingFailed => "recording_failed",
+            Self::TargetUnreachable => "target_unreachable",
+            Self::HostKeyChanged => "host_key_changed",
+            Self::ClientFailed => "client_failed",
+            Self::Denied => "denied",
+            Self::TargetRefusedLogin => "target_refused_login",
+            Self::Closed => "closed",
+            Self::Revoked => "revoked",
+            Self::Shutdown => "shutdown",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl EncodeLabelValue for ConnectionOutcome {
+    fn encode(&self, encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>) -> fmt::Result {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+/// Label set with one outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    outcome: ConnectionOutcome,
+}
+
+/// What became of a changed policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the derive spells label values as the variants")]
+pub enum ReloadResult {
+    /// In force.
+    applied,
+    /// Refused; the old one stays in force.
+    rejected,
+}
+
+/// Label set with one reload result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabel {
+    result: ReloadResult,
+}
+
+/// Direction of relayed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the derive spells label values as the variants")]
+pub enum Direction {
+    /// From the user's side to the target.
+    upstream,
+    /// From the target to the user's side.
+    downstream,
+}
+
+/// Label set with one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabel {
+    direction: Direction,
+}
+
+/// All metrics; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    connections: Family<OutcomeLabel, Counter>,
+    reloads: Family<ReloadLabel, Counter>,
+    relayed: Family<DirectionLabel, Counter>,
+    /// Sessions that are relaying now.
+    pub sessions_active: Gauge,
+    /// Target host keys that were not the pinned ones.
+    pub host_key_changes: Counter,
+    /// Access events that could not be written.
+    pub access_log_failures: Counter,
+    /// Sessions whose recording failed after they started.
+    pub recording_failures: Counter,
+    /// From accept to the user being let in.
+    pub login_duration: Histogram,
+    /// From accept to the end, of sessions that were let in.
+    pub session_duration: Histogram,
+    policy_generation: Gauge,
+    policy_rejected: Gauge,
+}
+
+/// Asks for the kernel program's counters at each scrape.
+struct PacketCounters<F>(F);
+
+/// Everything that a scrape shows.
+#[derive(Debug)]
+pub struct Exposition(Registry);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            connections: Family::default(),
+            reloads: Family::default(),
+            relayed: Family::default(),
+            sessions_active: Gauge::default(),
+            host_key_changes: Counter::default(),
+            access_log_failures: Counter::default(),
+            recording_failures: Counter::default(),
+            login_duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+            session_duration: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
+            policy_generation: Gauge::default(),
+            policy_rejected: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers everything under its public name; `packets` yields what the kernel program counted, by
+    /// reason.
+    pub fn exposition<F>(&self, packets: F) -> Exposition
+    where
+        F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    {
+        let mut registry = Registry::with_prefix("portreeve");
+        self.register(&mut registry);
+        registry.register_collector(Box::new(PacketCounters(packets)));
+        Exposition(registry)
+    }
+
+    fn register(&self, r: &mut Registry) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "Version of the gateway", build);
+        r.register(
+            "connections",
+            "Connections that reached the gateway, by outcome",
+            self.connections.clone(),
+        );
+        r.register("sessions_active", "Sessions that are relaying now", self.sessions_active.clone());
+        r.register_with_unit(
+            "login_duration",
+            "Time from accept until the user is let in",
+            Unit::Seconds,
+            self.login_duration.clone(),
+        );
+        r.register_with_unit(
+            "session_duration",
+            "Time from accept until the end of a session",
+            Unit::Seconds,
+            self.session_duration.clone(),
+        );
+        r.register_with_unit(
+            "relayed",
+            "Bytes of channel data relayed, by direction",
+            Unit::Bytes,
+            self.relayed.clone(),
+        );
+        r.register(
+            "host_key_changes",
+            "Target host keys that differ from the pin",
+            self.host_key_changes.clone(),
+        );
+        r.register(
+            "recording_failures",
+            "Sessions whose recording failed after they started",
+            self.recording_failures.clone(),
+        );
+        r.register(
+            "access_log_failures",
+            "Access events that could not be written",
+            self.access_log_failures.clone(),
+        );
+        r.register("policy_reloads", "Loads of the policy file, by result", self.reloads.clone());
+        r.register("policy_generation", "Generation of the policy in force", self.policy_generation.clone());
+        r.register(
+            "policy_rejected",
+            "1 while the policy file on disk was refused and an older one is in force",
+            self.policy_rejected.clone(),
+        );
+    }
+
+    /// Counts one connection.
+    pub fn connection_ended(&self, outcome: ConnectionOutcome) {
+        self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts relayed channel data, in bytes.
+    pub fn relayed(&self, direction: Direction, bytes: u64) {
+        self.relayed.get_or_create(&DirectionLabel { direction }).inc_by(bytes);
+    }
+
+    /// Counts a policy that is now in force.
+    pub fn policy_applied(&self, generation: u64) {
+        self.reloads.get_or_create(&ReloadLabel { result: ReloadResult::applied }).inc();
+        self.policy_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.policy_rejected.set(0);
+    }
+
+    /// Counts a policy file that was refused.
+    pub fn policy_rejected(&self) {
+        self.reloads.get_or_create(&ReloadLabel { result: ReloadResult::rejected }).inc();
+        self.policy_rejected.set(1);
+    }
+}
+
+impl Exposition {
+    /// Everything, in OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When a collector fails to encode.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0)?;
+        Ok(text)
+    }
+}
+
+impl<F> fmt::Debug for PacketCounters<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PacketCounters(..)")
+    }
+}
+
+impl<F> Collector for PacketCounters<F>
+where
+    F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+{
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "datapath_packets",
+            "Packets seen by the kernel program, by what was done with them",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, packets) in (self.0)() {
+            ConstCounter::new(packets).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names, types and labels that dashboards depend on.
+    const GOLDEN: &str = include_str!("../testdata/metrics.txt");
+
+    #[test]
+    fn names_types_and_labels_are_the_golden_ones() {
+        let metrics = Metrics::default();
+        metrics.connection_ended(ConnectionOutcome::Denied);
+        metrics.policy_rejected();
+        metrics.relayed(Direction::upstream, 5);
+        metrics.login_duration.observe(0.1);
+        let text = metrics.exposition(|| vec![("steered_new", 3)]).encode().unwrap();
+        let shape: String = text
+            .lines()
+            .filter(|line| !line.starts_with("# HELP") && !line.contains("_bucket{"))
+            .map(|line| match line.starts_with('#') {
+                true => format!("{line}\n"),
+                false => format!("{}\n", line.rsplit_once(' ').unwrap().0),
+            })
+            .collect();
+        assert_eq!(shape, GOLDEN, "the exposition changed:\n{shape}");
+    }
+}

@@ -1,0 +1,115 @@
+//! One connection, from accept to outcome.
+//!
+//! [`serve`] is the whole flow. Each step consumes a value and yields the next, so none can be
+//! skipped: the user's SSH handshake needs a dialled target, a recorder needs a grant, a log-in needs
+//! a recorder. A step that fails ends the connection with a [`Refusal`] that the user reads.
+
+mod observer;
+pub mod outcome;
+mod refusal;
+pub mod registry;
+mod steps;
+mod target;
+
+use std::sync::Arc;
+
+use portreeve_core::config::daemon::Config;
+use portreeve_core::envelope::RecipientKey;
+use portreeve_core::host_key::AccountSecret;
+use portreeve_core::id::SessionId;
+use tracing::Instrument as _;
+
+use self::outcome::{Ending, SessionOutcome};
+use self::registry::Registry;
+use self::steps::Arrival;
+use crate::access_log::AccessLog;
+use crate::ca::Signer;
+use crate::known_hosts::KnownHosts;
+use crate::listener::Accepted;
+use crate::metrics::Metrics;
+use crate::recording::spool::Spool;
+use crate::ssh;
+use crate::store::PolicyStore;
+
+/// What every connection of this gateway needs; all of it is shared and none of it is optional.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The daemon's configuration.
+    pub config: Config,
+    /// The policy in force.
+    pub policy: PolicyStore,
+    /// Pinned host keys of targets.
+    pub known_hosts: KnownHosts,
+    /// Derives the host keys that users see.
+    pub account_secret: AccountSecret,
+    /// Signs certificates.
+    pub signer: Signer,
+    /// Where recordings are written.
+    pub spool: Spool,
+    /// To whom recordings are sealed.
+    pub recipient: RecipientKey,
+    /// Live sessions.
+    pub registry: Arc<Registry>,
+    /// One line per connection.
+    pub access_log: AccessLog,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Serves one connection to its end and writes its outcome.
+pub async fn serve(gateway: Arc<Gateway>, accepted: Accepted) {
+    let id = SessionId::from_random_bytes(rand::random());
+    let flow = accepted.flow();
+    let span = tracing::info_span!("session", %id, client = %flow.client, target = %flow.original_dst);
+    let mut outcome = SessionOutcome::begin(id, flow);
+    async {
+        let ending = connection(&gateway, id, accepted, &mut outcome).await;
+        outcome.finish(ending, &gateway.access_log, &gateway.metrics);
+    }
+    .instrument(span)
+    .await;
+}
+
+/// The flow of one connection.
+async fn connection(
+    gateway: &Gateway,
+    id: SessionId,
+    accepted: Accepted,
+    outcome: &mut SessionOutcome,
+) -> Ending {
+    // One snapshot decides everything; network policies come first, and a block is final.
+    let arrival = match Arrival::decide(gateway, id, accepted.flow(), outcome) {
+        Ok(arrival) => arrival,
+        Err(blocked) => {
+            accepted.reset();
+            return blocked;
+        }
+    };
+
+    // The record exists and the target's host key is known before the user sees a byte of SSH.
+    let dialled = match arrival.dial(outcome).await {
+        Ok(dialled) => dialled,
+        Err(refusal) => {
+            let (stream, _permit) = accepted.into_parts();
+            ssh::refusal::refuse(stream, &refusal.text).await;
+            return refusal.ending;
+        }
+    };
+    let (stream, mut permit) = accepted.into_parts();
+    let (attempt, asked) = match dialled.ask_login(stream, outcome).await {
+        Ok(asked) => asked,
+        Err(ending) => return ending,
+    };
+
+    // Infrastructure policies, recording, certificate, log-in at the target: then the user is let in.
+    let session = match asked.log_in(outcome).await {
+        Ok(session) => session,
+        Err(refusal) => {
+            attempt.refuse(refusal.text.as_str()).await;
+            return refusal.ending;
+        }
+    };
+    permit.logged_in();
+    outcome.let_in(&gateway.metrics);
+    session.relay(attempt.admit(), outcome).await
+}

@@ -1,0 +1,58 @@
+//! The recorder as the relay's observer: what crosses is recorded first, or does not cross.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use portreeve_core::config::daemon::OnRecordingFailure;
+use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
+
+use crate::recording::{Recorder, RecordingError};
+use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
+
+/// Records everything that a relay shows.
+#[derive(Debug)]
+pub(super) struct RecordingObserver {
+    recorder: Recorder,
+    on_failure: OnRecordingFailure,
+    failed: AtomicBool,
+}
+
+impl RecordingObserver {
+    pub(super) fn new(recorder: Recorder, on_failure: OnRecordingFailure) -> Self {
+        Self { recorder, on_failure, failed: AtomicBool::new(false) }
+    }
+
+    /// Whether something was not recorded.
+    pub(super) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn judge(&self, recorded: Result<(), RecordingError>) -> Result<(), ObserverFailed> {
+        let Err(error) = recorded else { return Ok(()) };
+        let first = !self.failed.swap(true, Ordering::Relaxed);
+        match self.on_failure {
+            OnRecordingFailure::End => Err(ObserverFailed(format!("the recording failed: {error}"))),
+            OnRecordingFailure::Continue => {
+                if first {
+                    tracing::error!(%error, "the recording has a gap from here on; the session goes on as configured");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl SessionObserver for RecordingObserver {
+    async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
+        self.judge(self.recorder.event(&event).await).map(|()| Decision::Forward)
+    }
+
+    async fn data(
+        &self,
+        channel: ChannelNumber,
+        source: Source,
+        code: u32,
+        data: &[u8],
+    ) -> Result<(), ObserverFailed> {
+        self.judge(self.recorder.data(channel, source, code, data).await)
+    }
+}

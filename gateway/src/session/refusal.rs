@@ -1,0 +1,78 @@
+//! Connections that get no session: what the user reads, and what is logged.
+//!
+//! The user reads what they can act on; the log holds the whole chain of causes.
+
+use portreeve_core::net::FlowTuple;
+use portreeve_ssh::text::TerminalText;
+
+use super::outcome::Ending;
+use crate::metrics::ConnectionOutcome as Outcome;
+
+/// A connection that gets no session: what the user reads and what is logged.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    /// For the user's terminal.
+    pub(super) text: TerminalText,
+    /// For the access log and the metrics.
+    pub(super) ending: Ending,
+}
+
+impl Refusal {
+    /// A refusal whose reason the user may read as it is.
+    pub(super) fn new(outcome: Outcome, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { text: TerminalText::new(&format!("portreeve: {reason}")), ending: Ending { outcome, reason } }
+    }
+
+    /// A refusal that tells the user `text` and the log more.
+    pub(super) fn with_text(outcome: Outcome, text: &str, reason: impl Into<String>) -> Self {
+        Self {
+            text: TerminalText::new(&format!("portreeve: {text}")),
+            ending: Ending { outcome, reason: reason.into() },
+        }
+    }
+}
+
+pub(super) fn unknown_identity(flow: FlowTuple) -> Refusal {
+    Refusal::new(
+        Outcome::UnknownIdentity,
+        format!("nobody is known at your address {}; ask the operator of this gateway", flow.client.ip()),
+    )
+}
+
+pub(super) fn unreachable(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {
+    Refusal::new(
+        Outcome::TargetUnreachable,
+        format!("the target {} cannot be reached: {}", flow.original_dst, chain(error)),
+    )
+}
+
+pub(super) fn login_refused(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {
+    Refusal::new(Outcome::TargetRefusedLogin, format!("the target {}: {}", flow.original_dst, chain(error)))
+}
+
+pub(super) fn recording_failed(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    tracing::error!(error = %chain(error), "a session was refused because it cannot be recorded");
+    Refusal::with_text(
+        Outcome::RecordingFailed,
+        "this session cannot be recorded, so it is refused; tell the operator of this gateway",
+        chain(error),
+    )
+}
+
+pub(super) fn internal(error: &(dyn std::error::Error + 'static), text: &str) -> Refusal {
+    tracing::error!(error = %chain(error), "a session was refused because of an error of the gateway");
+    Refusal::with_text(Outcome::Failed, text, chain(error))
+}
+
+/// An error and its sources in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! Live sessions: checked again at every new policy, ended when their grant is gone.
+//!
+//! Invariant: a session enters before it relays a byte, and one entered under an older snapshot is
+//! checked against the newest one, so no change of policy falls between.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portreeve_core::id::SessionId;
+use portreeve_core::identity::Identity;
+use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
+use portreeve_core::net::FlowTuple;
+use portreeve_core::network_policy::NetworkVerdict;
+use portreeve_core::snapshot::PolicySnapshot;
+use tokio::sync::oneshot;
+
+/// Why a live session is told to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its grant is gone; the sentence says why.
+    Revoked(String),
+    /// The gateway stops.
+    Shutdown,
+}
+
+/// What a live session rests on.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    /// Who connected to what.
+    pub flow: FlowTuple,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// What was granted.
+    pub grant: AccessGrant,
+}
+
+/// The live sessions of this gateway.
+#[derive(Debug, Default)]
+pub struct Registry {
+    live: Mutex<HashMap<SessionId, Live>>,
+}
+
+/// A place in the registry; dropping it leaves.
+#[derive(Debug)]
+pub struct Entry {
+    registry: Arc<Registry>,
+    id: SessionId,
+}
+
+#[derive(Debug)]
+struct Live {
+    basis: Basis,
+    end: oneshot::Sender<End>,
+}
+
+impl Registry {
+    /// Enters a session; the receiver yields when it must end.
+    pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> (Entry, oneshot::Receiver<End>) {
+        let (end, ended) = oneshot::channel();
+        self.live().insert(id, Live { basis, end });
+        (Entry { registry: Arc::clone(self), id }, ended)
+    }
+
+    /// Ends every session whose grant `policy` does not hold any more; returns how many.
+    pub fn recheck(&self, policy: &PolicySnapshot) -> usize {
+        self.end_where(|basis| still_granted(policy, basis).err().map(End::Revoked))
+    }
+
+    /// Ends every session because the gateway stops; returns how many.
+    pub fn end_all(&self) -> usize {
+        self.end_where(|_| Some(End::Shutdown))
+    }
+
+    /// How many sessions are live.
+    pub fn len(&self) -> usize {
+        self.live().len()
+    }
+
+    /// Whether no session is live.
+    pub fn is_empty(&self) -> bool {
+        self.live().is_empty()
+    }
+
+    fn end_where(&self, why: impl Fn(&Basis) -> Option<End>) -> usize {
+        let mut live = self.live();
+        let ended: Vec<(SessionId, End)> =
+            live.iter().filter_map(|(id, session)| Some((*id, why(&session.basis)?))).collect();
+        for (id, end) in &ended {
+            // A session that is just ending by itself does not listen any more.
+            if let Some(session) = live.remove(id)
+                && session.end.send(end.clone()).is_err()
+            {}
+        }
+        ended.len()
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<SessionId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.registry.live().remove(&self.id);
+    }
+}
+
+/// Decides again about a session, as if it connected now; the sentence says what is missing.
+fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
+    let identity = policy
+        .identify(basis.flow.client.ip())
+        .filter(|identity| identity.email == basis.identity.email)
+        .ok_or("your identity is no longer known at your address")?;
+    if let NetworkVerdict::Block { policy, .. } = policy.network_verdict(basis.flow, Some(identity)) {
+        return Err(format!("the network policy {policy:?} now blocks this connection"));
+    }
+    let request = AccessRequest {
+        flow: basis.flow,
+        identity,
+        source_country: policy.country(basis.flow.client.ip()),
+        login: basis.grant.login(),
+    };
+    let grant = authorize(&policy.infrastructure, &request).map_err(|denial| denial.to_string())?;
+    if grant.permissions() == basis.grant.permissions() {
+        Ok(())
+    } else {
+        Err("what you may do in this session has changed; connect again".to_owned())
+    }
+}

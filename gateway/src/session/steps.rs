@@ -1,0 +1,278 @@
+//! The steps of a connection: [`Arrival`], [`Dialled`], [`Asked`], [`Session`].
+//!
+//! Each holds what is known by then and has one method that yields the next.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use portreeve_core::host_key;
+use portreeve_core::id::SessionId;
+use portreeve_core::identity::Identity;
+use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
+use portreeve_core::login::Login;
+use portreeve_core::net::FlowTuple;
+use portreeve_core::network_policy::NetworkVerdict;
+use portreeve_core::record::RecordEvent;
+use portreeve_core::snapshot::PolicySnapshot;
+use portreeve_ssh::text::TerminalText;
+use ssh_key::HashAlg;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::Gateway;
+use super::observer::RecordingObserver;
+use super::outcome::{Ending, SessionOutcome};
+use super::refusal::{Refusal, chain, recording_failed, unknown_identity};
+use super::registry::{Basis, End, Entry};
+use super::target::ShownTarget;
+use crate::known_hosts::HostKeyVerdict;
+use crate::metrics::ConnectionOutcome as Outcome;
+use crate::recording::{Recorder, Reservation};
+use crate::ssh::downstream::{self, DownstreamSession, LoginAttempt};
+use crate::ssh::relay::{self, EndedBy};
+use crate::ssh::upstream::UpstreamSession;
+
+/// A flow that the network policies let pass, of a user who may or may not be known.
+pub(super) struct Arrival<'g> {
+    gateway: &'g Gateway,
+    id: SessionId,
+    flow: FlowTuple,
+    policy: Arc<PolicySnapshot>,
+    identity: Option<Arc<Identity>>,
+    command_logging: bool,
+}
+
+/// A known user behind a flow, and the snapshot that decides about them.
+pub(super) struct KnownUser<'g> {
+    pub(super) gateway: &'g Gateway,
+    pub(super) id: SessionId,
+    pub(super) flow: FlowTuple,
+    policy: Arc<PolicySnapshot>,
+    pub(super) identity: Arc<Identity>,
+    command_logging: bool,
+}
+
+/// A known user, a reserved recording, and a dialled target.
+pub(super) struct Dialled<'g> {
+    user: KnownUser<'g>,
+    reservation: Reservation,
+    target: ShownTarget,
+}
+
+/// A user who has said which login they want.
+pub(super) struct Asked<'g> {
+    dialled: Dialled<'g>,
+    login: Login,
+}
+
+/// Both sides are logged in and the recording has begun.
+pub(super) struct Session<'g> {
+    gateway: &'g Gateway,
+    grant: AccessGrant,
+    recorder: Recorder,
+    upstream: UpstreamSession,
+    _entry: Entry,
+    end: oneshot::Receiver<End>,
+}
+
+impl<'g> Arrival<'g> {
+    /// Takes the snapshot, looks the user up and asks the network policies.
+    pub(super) fn decide(
+        gateway: &'g Gateway,
+        id: SessionId,
+        flow: FlowTuple,
+        outcome: &mut SessionOutcome,
+    ) -> Result<Self, Ending> {
+        let policy = gateway.policy.current();
+        let identity = policy.identify(flow.client.ip()).cloned();
+        let facts = outcome.facts();
+        facts.generation = policy.generation.0;
+        facts.email = identity.as_ref().map(|identity| identity.email.to_string());
+        match policy.network_verdict(flow, identity.as_deref()) {
+            NetworkVerdict::Block { policy, evaluation_error } => {
+                facts.network_policy = Some(policy.to_string());
+                let reason = match evaluation_error {
+                    None => format!("blocked by the network policy {policy:?}"),
+                    Some(error) => format!("the network policy {policy:?} cannot be evaluated: {error}"),
+                };
+                Err(Ending::new(Outcome::Blocked, reason))
+            }
+            NetworkVerdict::Intercept { policy: matched, command_logging } => {
+                facts.network_policy = matched.map(|name| name.to_string());
+                Ok(Self { gateway, id, flow, policy, identity, command_logging })
+            }
+        }
+    }
+
+    /// Reserves the recording, then dials the target, learns its host key and checks it.
+    pub(super) async fn dial(self, outcome: &mut SessionOutcome) -> Result<Dialled<'g>, Refusal> {
+        let Self { gateway, id, flow, policy, identity, command_logging } = self;
+        let identity = identity.ok_or_else(|| unknown_identity(flow))?;
+        let Some(target) = policy.infrastructure.target_at(flow.original_dst) else {
+            let reason = format!("{} is no target any more; connect again", flow.original_dst);
+            return Err(Refusal::new(Outcome::NoTarget, reason));
+        };
+        outcome.facts().hostname = Some(target.hostname.to_string());
+        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, SystemTime::now())
+            .map_err(|error| recording_failed(&error))?;
+        let target = ShownTarget::dial(gateway, flow).await?;
+        let facts = outcome.facts();
+        facts.host_key = Some(target.upstream.host_key().fingerprint(HashAlg::Sha256).to_string());
+        facts.host_key_verdict = Some(match target.host_key {
+            HostKeyVerdict::FirstSight => "first-sight",
+            HostKeyVerdict::Known => "known",
+            HostKeyVerdict::Changed { .. } => "changed",
+        });
+        let user = KnownUser { gateway, id, flow, policy, identity, command_logging };
+        Ok(Dialled { user, reservation, target })
+    }
+}
+
+impl<'g> Dialled<'g> {
+    /// The user's SSH handshake under the derived host keys, up to the login they ask for.
+    pub(super) async fn ask_login(
+        self,
+        stream: TcpStream,
+        outcome: &mut SessionOutcome,
+    ) -> Result<(LoginAttempt, Asked<'g>), Ending> {
+        let gateway = self.user.gateway;
+        let keys = host_key::derive(&gateway.account_secret, self.target.upstream.host_key());
+        let changed = matches!(self.target.host_key, HostKeyVerdict::Changed { .. });
+        if changed {
+            gateway.metrics.host_key_changes.inc();
+            tracing::error!("the target's host key is not the pinned one; see `portreeve host-keys --help`");
+        }
+        let limit = gateway.config.limits.handshake_timeout.saturating_sub(outcome.elapsed());
+        let attempt = downstream::accept(stream, keys, limit).await.map_err(|error| {
+            // Under a changed key most clients break off here, with their own warning.
+            let outcome = if changed { Outcome::HostKeyChanged } else { Outcome::ClientFailed };
+            Ending::new(outcome, chain(&error))
+        })?;
+        outcome.facts().login = Some(TerminalText::new(attempt.login_text()).to_string());
+        match attempt.login().cloned() {
+            Some(login) => Ok((attempt, Asked { dialled: self, login })),
+            None => {
+                let refusal = Refusal::new(Outcome::Denied, "this login cannot be a unix account");
+                attempt.refuse(refusal.text.as_str()).await;
+                Err(refusal.ending)
+            }
+        }
+    }
+}
+
+impl<'g> Asked<'g> {
+    /// Asks the infrastructure policies, begins the recording, and logs in at the target.
+    pub(super) async fn log_in(self, outcome: &mut SessionOutcome) -> Result<Session<'g>, Refusal> {
+        let Self { dialled: Dialled { user, reservation, target }, login } = self;
+        let gateway = user.gateway;
+        target.refuse_changed_host_key()?;
+        let grant = user.authorize(&login, outcome)?;
+        let (entry, end) = user.enter_registry(&grant);
+        let recorder = reservation
+            .begin(user.session_started(&grant), user.command_logging)
+            .await
+            .map_err(|error| recording_failed(&error))?;
+        match target.log_in(&user, &grant, outcome).await {
+            Ok(upstream) => Ok(Session { gateway, grant, recorder, upstream, end, _entry: entry }),
+            Err(refusal) => {
+                finish_recording(gateway, recorder, &refusal.ending).await;
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl KnownUser<'_> {
+    fn authorize(&self, login: &Login, outcome: &mut SessionOutcome) -> Result<AccessGrant, Refusal> {
+        let request = AccessRequest {
+            flow: self.flow,
+            identity: &self.identity,
+            source_country: self.policy.country(self.flow.client.ip()),
+            login,
+        };
+        let grant = authorize(&self.policy.infrastructure, &request)
+            .map_err(|denial| Refusal::with_text(Outcome::Denied, &denial.user_text(), denial.to_string()))?;
+        outcome.facts().granted_by = grant.granted_by().to_vec();
+        Ok(grant)
+    }
+
+    /// From here on the session follows policy; one that came into force since the snapshot is asked too.
+    fn enter_registry(&self, grant: &AccessGrant) -> (Entry, oneshot::Receiver<End>) {
+        let basis = Basis { flow: self.flow, identity: Arc::clone(&self.identity), grant: grant.clone() };
+        let entered = self.gateway.registry.enter(self.id, basis);
+        let newest = self.gateway.policy.current();
+        if newest.generation != self.policy.generation {
+            self.gateway.registry.recheck(&newest);
+        }
+        entered
+    }
+
+    fn session_started(&self, grant: &AccessGrant) -> RecordEvent {
+        RecordEvent::SessionStarted {
+            session: self.id.to_string(),
+            email: self.identity.email.to_string(),
+            login: grant.login().to_string(),
+            client: self.flow.client.to_string(),
+            target: self.flow.original_dst.to_string(),
+            hostname: grant.target().hostname.to_string(),
+            granted_by: grant.granted_by().to_vec(),
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Relays until either side, policy or the recording ends the session.
+    pub(super) async fn relay(self, downstream: DownstreamSession, outcome: &mut SessionOutcome) -> Ending {
+        let gateway = self.gateway;
+        tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
+        gateway.metrics.sessions_active.inc();
+        let observer =
+            Arc::new(RecordingObserver::new(self.recorder.clone(), gateway.config.recording.on_failure));
+        let mut told = None;
+        let end = async {
+            let (ending, text) = match self.end.await {
+                Ok(End::Revoked(reason)) => {
+                    let text = format!("portreeve: your access has been withdrawn: {reason}");
+                    (Ending::new(Outcome::Revoked, reason), text)
+                }
+                Ok(End::Shutdown) => (
+                    Ending::new(Outcome::Shutdown, "the gateway stopped"),
+                    "portreeve: the gateway is stopping; connect again in a moment".to_owned(),
+                ),
+                Err(_) => std::future::pending().await,
+            };
+            told = Some(ending);
+            text
+        };
+        let permissions = self.grant.permissions();
+        let relayed = relay::run(downstream, self.upstream, permissions, Arc::clone(&observer), end).await;
+        gateway.metrics.sessions_active.dec();
+        let facts = outcome.facts();
+        facts.client_bytes = relayed.client_bytes;
+        facts.target_bytes = relayed.target_bytes;
+        if observer.failed() {
+            gateway.metrics.recording_failures.inc();
+        }
+        let ending = match relayed.ended_by {
+            EndedBy::Revoked { reason } => told.unwrap_or_else(|| Ending::new(Outcome::Revoked, reason)),
+            EndedBy::ClientDisconnected => Ending::new(Outcome::Closed, "closed by the user"),
+            EndedBy::TargetDisconnected { text: None } => {
+                Ending::new(Outcome::Closed, "closed by the target")
+            }
+            EndedBy::TargetDisconnected { text: Some(text) } => {
+                Ending::new(Outcome::Closed, format!("closed by the target: {text}"))
+            }
+            EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
+        };
+        finish_recording(gateway, self.recorder, &ending).await;
+        ending
+    }
+}
+
+async fn finish_recording(gateway: &Gateway, recorder: Recorder, ending: &Ending) {
+    let reason = format!("{}: {}", ending.outcome.as_str(), ending.reason);
+    if let Err(error) = recorder.finish(RecordEvent::SessionEnded { reason }).await {
+        gateway.metrics.recording_failures.inc();
+        tracing::error!(error = %chain(&error), "a recording could not be closed; what was sealed is kept");
+    }
+}
