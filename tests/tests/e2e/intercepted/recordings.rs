@@ -1,0 +1,193 @@
+//! What is recorded, who can read it, and what happens when it cannot be written.
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use portreeve_tests::deadline::until;
+use portreeve_tests::terminal::Terminal;
+use portreeve_tests::{Finished, Options, Testbed, run};
+use serde_json::Value;
+
+use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused};
+use crate::beds::{Beds, own};
+use crate::ssh::{LIMIT, TARGET, noise, ssh, ssh_with};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check::new("a_command_and_its_streams_are_recorded", command),
+    Check::new("a_terminal_is_recorded_as_typed", terminal),
+    Check::new("nothing_is_readable_without_the_key", sealed),
+    Check::new("a_session_that_cannot_be_recorded_is_refused_before_the_target", unwritable),
+    Check::new("the_target_logs_session_identity_and_serial", certificate),
+    Check::new("damaged_recordings_and_wrong_keys_are_errors", damaged),
+];
+
+/// Finished recordings: one directory for each session.
+fn recordings(bed: &Testbed, count: usize) -> Result<Vec<PathBuf>> {
+    let spool = bed.gateway()?.files().spool_dir();
+    until("finished recordings", SOON, || {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&spool)? {
+            let path = entry?.path();
+            if path.is_dir() && path.extension().is_none_or(|extension| extension != "part") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok((found.len() >= count).then_some(found))
+    })
+}
+
+/// The recording of the last session of `count`.
+fn last_recording(bed: &Testbed, count: usize) -> Result<PathBuf> {
+    recordings(bed, count)?.pop().context("no recording")
+}
+
+fn decrypt(bed: &Testbed, args: &[&str]) -> Result<Finished> {
+    let files = bed.gateway()?.files();
+    let mut command = Command::new(files.binary());
+    command.args(["logs", "decrypt", "--key"]).arg(files.recipient_key()).args(args);
+    run(&mut command, b"", LIMIT)
+}
+
+fn events(bed: &Testbed, recording: &std::path::Path) -> Result<Vec<Value>> {
+    let file = recording.join("events.log").display().to_string();
+    let lines = decrypt(bed, &[&file])?.success()?;
+    lines.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+/// A file of a decrypted stream recording.
+fn stream(bed: &Testbed, recording: &std::path::Path, name: &str) -> Result<Vec<u8>> {
+    let file = recording.join("channel-0.log").display().to_string();
+    let finished = decrypt(bed, &["--output", "-", &file])?;
+    ensure!(finished.status.success(), "{}", finished.err());
+    let mut archive = zip::ZipArchive::new(Cursor::new(finished.stdout))?;
+    let mut bytes = Vec::new();
+    archive.by_name(name).with_context(|| name.to_owned())?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A testbed of one's own: starting it makes one recording for each address family.
+fn bed() -> Result<Testbed> {
+    own(&Options::default())
+}
+
+fn command(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    let input = noise(300_000);
+    let finished = ssh_with(&bed, &[TARGET, "sha256sum; echo done >&2; exit 7"], &input)?;
+    ensure!(finished.ending() == "exit 7", "{}", finished.err());
+    let recording = last_recording(&bed, 3)?;
+    let events = events(&bed, &recording)?;
+    let first = events.first().context("no event")?;
+    ensure!(first["event"] == "session-started" && first["email"] == "alice@example.com", "{first}");
+    let exec = events.iter().find(|event| event["event"] == "exec").context("no exec event")?;
+    ensure!(exec["command"] == "sha256sum; echo done >&2; exit 7", "{exec}");
+    ensure!(events.iter().any(|event| event["event"] == "exit"), "no exit event: {events:?}");
+    ensure!(events.last().is_some_and(|event| event["event"] == "session-ended"), "{events:?}");
+    ensure!(stream(&bed, &recording, "data_from_client.txt")? == input, "the input was not recorded");
+    let output = String::from_utf8(stream(&bed, &recording, "data_from_server.txt")?)?;
+    ensure!(output.contains(&finished.out()) && output.contains("done\n"), "{output:?}");
+    Ok(())
+}
+
+fn terminal(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    let mut command = bed.client("setsid");
+    command.args(["--ctty", "ssh", "-F"]).arg(bed.ssh_config()).arg(TARGET);
+    let mut terminal = Terminal::spawn(&mut command, 90, 30)?;
+    terminal.expect("$ ", LIMIT)?;
+    terminal.send("echo typed-$((40 + 2))\r")?;
+    terminal.expect("typed-42\r\n", LIMIT)?;
+    terminal.expect("$ ", LIMIT)?;
+    terminal.send("exit 4\r")?;
+    let (status, transcript) = terminal.finish(LIMIT)?;
+    ensure!(status.code() == Some(4), "{transcript}");
+    let recording = last_recording(&bed, 3)?;
+    let recorded = String::from_utf8_lossy(&stream(&bed, &recording, "term_data.txt")?).into_owned();
+    ensure!(
+        recorded.contains("echo typed-$((40 + 2))\r\n") && recorded.contains("typed-42\r\n"),
+        "{recorded:?}"
+    );
+    let times = stream(&bed, &recording, "term_times.txt")?;
+    ensure!(!times.is_empty(), "no times");
+    let pty = events(&bed, &recording)?.into_iter().find(|event| event["event"] == "pty");
+    let pty = pty.context("no pty event")?;
+    ensure!(pty["pty"]["width"] == 90 && pty["pty"]["height"] == 30, "{pty}");
+    Ok(())
+}
+
+fn sealed(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    ssh_with(&bed, &[TARGET, "cat; : a-secret-command"], b"a-secret-input")?.success()?;
+    let recording = last_recording(&bed, 3)?;
+    let gateway = bed.gateway()?;
+    for entry in fs::read_dir(&recording)? {
+        let bytes = fs::read(entry?.path())?;
+        for clear in ["a-secret", "alice", "10.1.2.3"] {
+            ensure!(!bytes.windows(clear.len()).any(|part| part == clear.as_bytes()), "{clear} in the clear");
+        }
+    }
+    for text in [gateway.log()?, format!("{:?}", gateway.access_log()?)] {
+        ensure!(!text.contains("a-secret"), "a command or input is in a log");
+    }
+    Ok(())
+}
+
+/// Root may write anywhere, so the directory is replaced by a file.
+fn unwritable(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    recordings(&bed, 2)?;
+    let spool = bed.gateway()?.files().spool_dir();
+    let away = spool.with_extension("away");
+    fs::rename(&spool, &away)?;
+    fs::write(&spool, "")?;
+    let before = dialled_by_the_gateway(&bed)?;
+    ensure_refused(&ssh(&bed, &[TARGET, "id"])?, &["recorded"])?;
+    ensure!(dialled_by_the_gateway(&bed)? == before, "the target was dialled");
+    access_event(bed.gateway()?, "an access event", |event| event["outcome"] == "recording_failed")?;
+    fs::remove_file(&spool)?;
+    fs::rename(&away, &spool)?;
+    ssh(&bed, &[TARGET, "true"])?.success()?;
+    Ok(())
+}
+
+fn certificate(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    ssh(&bed, &[TARGET, "true"])?.success()?;
+    let closed = |event: &Value| event["outcome"] == "closed" && event["certificate_serial"].is_u64();
+    let event = access_event(bed.gateway()?, "an access event of the session", closed)?;
+    let session = event["session"].as_str().context("no session id")?;
+    let key_id = format!("ID \"{session} alice@example.com\" (serial {})", event["certificate_serial"]);
+    let log = bed.server().log()?;
+    ensure!(log.contains(&key_id), "{key_id} is not in the target's log:\n{log}");
+    ensure!(event["granted_by"] == serde_json::json!(["servers/staff"]), "{event}");
+    Ok(())
+}
+
+fn damaged(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    let recording = last_recording(&bed, 2)?;
+    let whole = fs::read(recording.join("events.log"))?;
+    let file = bed.dir().join("client/damaged.log");
+    let name = file.display().to_string();
+    let mut altered = whole.clone();
+    if let Some(last) = altered.last_mut() {
+        *last ^= 1;
+    }
+    for bytes in [&altered[..], whole.get(..whole.len() - 5).unwrap_or_default(), b"", b"\xff\xff\xff\xff"] {
+        fs::write(&file, bytes)?;
+        let finished = decrypt(&bed, &[&name])?;
+        ensure!(finished.ending() == "exit 1", "{}: {}", finished.ending(), finished.err());
+        ensure!(finished.err().contains("damaged.log"), "the file is not named: {}", finished.err());
+    }
+    let files = bed.gateway()?.files();
+    let other = bed.dir().join("client/other");
+    files.verb(&["logs", "generate-key-pair"], &[&other])?;
+    let events = recording.join("events.log");
+    let wrong = files.verb(&["logs", "decrypt", "--key"], &[&other, &events]);
+    ensure!(wrong.is_err(), "a wrong key opens the recording");
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! A gateway process: steering and a listener that says what it sees, driven over standard input.
+//!
+//! Every connection is greeted with `intercepted LOCAL PEER`; then lines are echoed, until the line
+//! `bye` or the end, when the gateway closes first.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+
+use portreeve::datapath::loader::TcMechanism;
+use portreeve::datapath::{Datapath, DatapathError};
+use portreeve::listener::socket::{self, ListenerPorts, Listeners};
+use portreeve_core::config::daemon::DatapathConfig;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::verdicts::endpoint;
+
+/// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or
+/// `log` for TCX and the kernel log on standard error.
+pub(crate) const ROLE: &str = "--as-gateway";
+
+pub(crate) const MARK: u32 = 0x7072;
+pub(crate) const TABLE: u32 = 28_786;
+
+pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
+    let mut next = || args.next().unwrap();
+    let config = DatapathConfig {
+        pin_dir: PathBuf::from(next()),
+        interfaces: next().split(',').map(str::to_owned).collect(),
+        mark: MARK,
+        route_table: TABLE,
+        kernel_log: false,
+    };
+    let mode = next();
+    let config = DatapathConfig { kernel_log: mode == "log", ..config };
+    let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(serve(config, mechanism))
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    std::io::stdout().flush().unwrap();
+}
+
+async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
+    let listeners = Listeners::bind().unwrap();
+    let (mut datapath, warnings) = match Datapath::start_with(&config, &listeners, mechanism).await {
+        Ok(started) => started,
+        Err(error) => {
+            say(&format!("error {}", chain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(log) = datapath.take_kernel_log() {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+        tokio::spawn(log.run());
+    }
+    let ports = listeners.ports();
+    let [v4, v6] = listeners.into_tokio().unwrap();
+    tokio::spawn(accept(v4, ports));
+    tokio::spawn(accept(v6, ports));
+    say(&format!("ready {} {ports:?}", warnings.len()));
+    let mut commands = commands();
+    while let Some(line) = commands.recv().await {
+        let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        match command {
+            "apply" => {
+                let endpoints: BTreeSet<_> = rest.split_whitespace().map(endpoint).collect();
+                answer(datapath.apply(&endpoints).map(|done| format!("+{} -{}", done.added, done.removed)));
+            }
+            "flood" => {
+                let count: u32 = rest.parse().unwrap();
+                let many = (0..count).map(|n| endpoint(&format!("{}/32@22", std::net::Ipv4Addr::from(n))));
+                answer(datapath.apply(&many.collect()).map(|_| String::new()));
+            }
+            "counters" => answer(datapath.counters().map(|counters| {
+                counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
+            })),
+            _ => break,
+        }
+    }
+    answer(datapath.stop().await.map(|()| "stopped".to_owned()));
+    ExitCode::SUCCESS
+}
+
+fn answer(result: Result<String, DatapathError>) {
+    match result {
+        Ok(text) => say(&format!("ok {text}")),
+        Err(error) => say(&format!("error {}", chain(&error))),
+    }
+}
+
+fn chain(error: &DatapathError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// Lines of standard input; its end is the end of the process.
+fn commands() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+async fn accept(listener: TcpListener, ports: ListenerPorts) {
+    while let Ok((stream, _)) = listener.accept().await {
+        if ports.is_direct(stream.local_addr().unwrap()) {
+            socket::reset(stream).unwrap();
+        } else {
+            tokio::spawn(greet(stream));
+        }
+    }
+}
+
+async fn greet(stream: TcpStream) -> std::io::Result<()> {
+    let greeting = format!("intercepted {} {}\n", stream.local_addr()?, stream.peer_addr()?);
+    let mut stream = BufReader::new(stream);
+    stream.write_all(greeting.as_bytes()).await?;
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 0 && line.trim_end() != "bye" {
+        stream.write_all(line.as_bytes()).await?;
+        line.clear();
+    }
+    Ok(())
+}
