@@ -1,0 +1,152 @@
+//! `cargo xtask build`: the kernel programs, then the gateway that embeds them.
+//!
+//! The object is copied to `target/portreeve-datapath.o` only when its bytes changed, so that the
+//! gateway, whose build script watches that file, is not built again for nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::setup;
+use crate::setup::plan::Needs;
+use crate::setup::toolchain::KernelCompiler;
+use crate::workspace::{self, require};
+
+const KERNEL_TARGET: &str = "bpfel-unknown-none";
+const KERNEL_PROGRAM: &str = "portreeve-datapath";
+
+/// Variables by which the host's build would leak into the kernel programs' build.
+const HOST_BUILD_VARIABLES: &[&str] = &[
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "LD_LIBRARY_PATH",
+    "RUSTC",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTFLAGS",
+];
+
+/// Arguments of `cargo xtask build`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Build the gateway with optimisation.
+    #[arg(long)]
+    pub release: bool,
+}
+
+/// Builds, after installing what is missing.
+///
+/// # Errors
+/// When a build fails.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    setup::ensure(Needs::BUILD)?;
+    let gateway = gateway(args.release)?;
+    println!("build: {}", gateway.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the kernel programs and the gateway; returns the gateway's path.
+///
+/// # Errors
+/// When a build fails.
+pub fn gateway(release: bool) -> anyhow::Result<PathBuf> {
+    kernel_programs()?;
+    let profile = if release { "release" } else { "debug" };
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--package", "portreeve"]);
+    if release {
+        cargo.arg("--release");
+    }
+    require(&mut cargo)?;
+    Ok(workspace::target_dir().join(profile).join("portreeve"))
+}
+
+fn kernel_programs() -> anyhow::Result<()> {
+    let target_dir = workspace::root().join("target/bpf");
+    let mut command = kernel_cargo(&setup::kernel_compiler()?);
+    command.args(["build", "--package", "portreeve-ebpf", "--bin", KERNEL_PROGRAM, "--release"]);
+    command.args(["-Z", "build-std=core", "--target", KERNEL_TARGET, "--target-dir"]).arg(&target_dir);
+    require(&mut command)?;
+    let built = target_dir.join(KERNEL_TARGET).join("release").join(KERNEL_PROGRAM);
+    let embedded = workspace::root().join("target").join(format!("{KERNEL_PROGRAM}.o"));
+    copy_if_changed(&built, &embedded)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), embedded.display()))?;
+    Ok(())
+}
+
+fn kernel_cargo(compiler: &KernelCompiler) -> Command {
+    let mut command = match compiler {
+        KernelCompiler::Distribution(_) => workspace::cargo(),
+        KernelCompiler::Nightly(name) => {
+            let mut command = Command::new("rustup");
+            command.args(["run", name, "cargo"]).current_dir(workspace::root());
+            workspace::drop_package_variables(&mut command);
+            command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+            command
+        }
+    };
+    for name in HOST_BUILD_VARIABLES {
+        command.env_remove(name);
+    }
+    // Empty turns off a wrapper that a configuration file names.
+    command.env("RUSTC_WRAPPER", "");
+    if let KernelCompiler::Distribution(rustc) = compiler {
+        command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+    }
+    command
+}
+
+/// Copies by way of a temporary file, unless the bytes are the same; returns whether it did.
+fn copy_if_changed(from: &Path, to: &Path) -> io::Result<bool> {
+    let bytes = fs::read(from)?;
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    let partial = to.with_extension("partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(partial, to)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn an_unchanged_object_keeps_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("built"), directory.path().join("embedded.o"));
+        fs::write(&from, "first").unwrap();
+        assert!(copy_if_changed(&from, &to).unwrap());
+        assert!(!copy_if_changed(&from, &to).unwrap());
+        fs::write(&from, "second").unwrap();
+        assert!(copy_if_changed(&from, &to).unwrap());
+        assert_eq!(fs::read_to_string(&to).unwrap(), "second");
+        assert!(copy_if_changed(&directory.path().join("absent"), &to).is_err());
+    }
+
+    #[test]
+    fn the_hosts_build_flags_do_not_reach_the_kernel_programs() {
+        let distribution = kernel_cargo(&KernelCompiler::Distribution("/usr/bin/rustc".into()));
+        let nightly = kernel_cargo(&KernelCompiler::Nightly("nightly".into()));
+        let set = |command: &Command, name: &str| {
+            command.get_envs().find(|(key, _)| *key == name).map(|(_, value)| value.map(OsStr::to_owned))
+        };
+        assert_eq!(set(&distribution, "RUSTC"), Some(Some("/usr/bin/rustc".into())));
+        assert_eq!(set(&distribution, "RUSTC_BOOTSTRAP"), Some(Some("1".into())));
+        assert_eq!(set(&nightly, "RUSTC"), Some(None));
+        assert_eq!(set(&nightly, "RUSTUP_TOOLCHAIN"), Some(None));
+        for command in [&distribution, &nightly] {
+            assert_eq!(set(command, "RUSTFLAGS"), Some(None));
+            assert_eq!(set(command, "LD_LIBRARY_PATH"), Some(None));
+            assert_eq!(set(command, "RUSTC_WRAPPER"), Some(Some("".into())));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask setup`: installs what builds and tests need and the machine misses.
+//!
+//! Idempotent, and quick when nothing is missing. Debian packages come by apt, bpf-linker and
+//! cargo-deny by cargo into its usual directory, where later clones find them. What it does not do:
+//! install rustup toolchains, or leave a service running that was not there.
+
+mod machine;
+pub mod plan;
+pub mod toolchain;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use anyhow::{Context, anyhow};
+
+use self::plan::{CargoTool, Needs, Plan};
+use self::toolchain::KernelCompiler;
+use crate::workspace::{self, require};
+
+/// Units that Debian would start, and enable for the next boot, with openssh-server.
+const SSH_UNITS: &[&str] = &["ssh.service", "ssh.socket"];
+
+/// Arguments of `cargo xtask setup`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Installs what is missing.
+///
+/// # Errors
+/// When something cannot be installed; the text says what to do.
+pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    if !ensure(Needs::ALL)? {
+        println!("setup: nothing is missing");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what is missing of what `needs` names; returns whether anything was.
+///
+/// # Errors
+/// As [`run`].
+pub fn ensure(needs: Needs) -> anyhow::Result<bool> {
+    let plan = plan::plan(&machine::observe(), needs).map_err(|told| anyhow!("{told}"))?;
+    if plan == Plan::default() {
+        return Ok(false);
+    }
+    install_packages(&plan.packages)?;
+    install_tools(&plan.tools)?;
+    if needs.kernel_programs {
+        kernel_compiler()?;
+    }
+    Ok(true)
+}
+
+/// The compiler for the kernel programs.
+///
+/// # Errors
+/// When there is none, with what it lacks.
+pub fn kernel_compiler() -> anyhow::Result<KernelCompiler> {
+    toolchain::choose(&machine::compilers()).map_err(|missing| anyhow!("{missing}"))
+}
+
+fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("setup: installing Debian packages: {}", packages.join(" "));
+    let keep_ssh_off = packages.contains(&"openssh-server") && Path::new("/run/systemd/system").exists();
+    if keep_ssh_off {
+        println!("setup: keeping the new sshd off: `systemctl enable --now ssh` starts it");
+        require(Command::new("systemctl").args(["mask", "--runtime"]).args(SSH_UNITS))?;
+    }
+    let installed = install_or_update_first(packages);
+    if keep_ssh_off {
+        require(Command::new("systemctl").args(["unmask", "--runtime"]).args(SSH_UNITS))?;
+        require(Command::new("systemctl").arg("disable").args(SSH_UNITS))?;
+    }
+    installed
+}
+
+/// Package lists may be absent or old: then the first try fails, and one update mends it.
+fn install_or_update_first(packages: &[&str]) -> anyhow::Result<()> {
+    let install = || {
+        let mut command = apt();
+        command.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+        command
+    };
+    if require(&mut install()).is_ok() {
+        return Ok(());
+    }
+    println!("setup: updating the package lists");
+    require(apt().arg("update"))?;
+    require(&mut install()).context("these packages are in Debian 12 with its security updates")
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Both at once: each spends half its time on one core.
+fn install_tools(tools: &[CargoTool]) -> anyhow::Result<()> {
+    let outcomes: Vec<anyhow::Result<()>> = thread::scope(|scope| {
+        let started: Vec<_> = tools
+            .iter()
+            .map(|tool| {
+                let mut command = installer(*tool);
+                println!("setup: {} (takes a minute or two)", workspace::shown(&command));
+                scope.spawn(move || require(&mut command))
+            })
+            .collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("an installing thread ended early")))
+        };
+        started.into_iter().map(join).collect()
+    });
+    outcomes.into_iter().collect()
+}
+
+fn installer(tool: CargoTool) -> Command {
+    let mut command = workspace::cargo();
+    command.args(["install", "--quiet", "--locked", "--force", "--no-default-features"]);
+    // The host's build flags are meant for this workspace.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET");
+    match tool {
+        CargoTool::BpfLinker => {
+            let features = format!("llvm-{}", toolchain::LLVM);
+            let prefix = format!("/usr/lib/llvm-{}", toolchain::LLVM);
+            command.args(["--features", &features, "--version"]).arg(toolchain::BPF_LINKER.to_string());
+            command.arg("bpf-linker").env("LLVM_PREFIX", prefix);
+        }
+        CargoTool::CargoDeny => {
+            command.arg("--version").arg(plan::CARGO_DENY.to_string()).arg("cargo-deny");
+            // Its release profile spends minutes to save a second of each run.
+            command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
+            command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        }
+    }
+    command
+}

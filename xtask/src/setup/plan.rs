@@ -1,0 +1,267 @@
+//! What to install, decided from what the machine has. Pure.
+
+use super::toolchain::{self, Found, Missing, Version};
+
+/// The oldest cargo-deny whose configuration format `deny.toml` is written in.
+pub const CARGO_DENY: Version = Version(0, 20, 2);
+
+/// Debian's compiler for the kernel programs.
+pub const COMPILER_PACKAGES: &[Package] =
+    &[Package { name: "rustc-web", program: None }, Package { name: "rust-web-src", program: None }];
+
+/// What cargo needs to build bpf-linker.
+pub const LINKER_PACKAGES: &[Package] =
+    &[Package { name: "llvm-22-dev", program: None }, Package { name: "g++", program: None }];
+
+/// What tests and testbed run, each with a program that shows it on other systems.
+pub const PROGRAM_PACKAGES: &[Package] = &[
+    Package { name: "bsdextrautils", program: Some("script") },
+    Package { name: "curl", program: Some("curl") },
+    Package { name: "ethtool", program: Some("ethtool") },
+    Package { name: "git", program: Some("git") },
+    Package { name: "iproute2", program: Some("ip") },
+    Package { name: "netcat-openbsd", program: Some("nc") },
+    Package { name: "nftables", program: Some("nft") },
+    Package { name: "openssh-client", program: Some("ssh") },
+    Package { name: "openssh-server", program: Some("sshd") },
+    Package { name: "openssh-sftp-server", program: Some("sftp") },
+    Package { name: "procps", program: Some("ps") },
+    Package { name: "rsync", program: Some("rsync") },
+    Package { name: "tcpdump", program: Some("tcpdump") },
+    Package { name: "util-linux", program: Some("nsenter") },
+    Package { name: "xauth", program: Some("xauth") },
+];
+
+/// A Debian package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name in Debian.
+    pub name: &'static str,
+    /// The program looked for where Debian's packages are not known.
+    pub program: Option<&'static str>,
+}
+
+impl Package {
+    /// Every package that any need may ask for.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        [COMPILER_PACKAGES, LINKER_PACKAGES, PROGRAM_PACKAGES].into_iter().flatten()
+    }
+}
+
+/// What is going to be done on the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The kernel programs are built.
+    pub kernel_programs: bool,
+    /// Programs such as sshd and ip are run.
+    pub programs: bool,
+    /// Dependencies are checked.
+    pub cargo_deny: bool,
+}
+
+impl Needs {
+    /// To build.
+    pub const BUILD: Self = Self { kernel_programs: true, programs: false, cargo_deny: false };
+    /// To build, and run the gateway between a client and a server.
+    pub const TESTBED: Self = Self { programs: true, ..Self::BUILD };
+    /// For everything.
+    pub const ALL: Self = Self { cargo_deny: true, ..Self::TESTBED };
+
+    /// What either needs.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            kernel_programs: self.kernel_programs || other.kernel_programs,
+            programs: self.programs || other.programs,
+            cargo_deny: self.cargo_deny || other.cargo_deny,
+        }
+    }
+}
+
+/// A program installed by cargo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CargoTool {
+    /// Links the kernel programs.
+    BpfLinker,
+    /// Checks licences, sources and banned crates.
+    CargoDeny,
+}
+
+/// The machine, as far as the plan depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Whether it is Debian, whose package names are known.
+    pub debian: bool,
+    /// Whether we may install packages.
+    pub root: bool,
+    /// Names of [`Package::all`] that are not there.
+    pub absent: Vec<&'static str>,
+    /// Compilers and linker for the kernel programs.
+    pub found: Found,
+    /// The version of cargo-deny in `PATH`.
+    pub cargo_deny: Option<Version>,
+}
+
+/// What to do; nothing when both lists are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Debian packages to install.
+    pub packages: Vec<&'static str>,
+    /// Programs to install with cargo.
+    pub tools: Vec<CargoTool>,
+}
+
+/// Decides what to install.
+///
+/// # Errors
+/// Where this program cannot install what is missing: what a person should do.
+pub fn plan(machine: &Machine, needs: Needs) -> Result<Plan, String> {
+    let missing = toolchain::choose(&machine.found).err().filter(|_| needs.kernel_programs);
+    let absent = |packages: &'static [Package]| {
+        packages.iter().map(|package| package.name).filter(|name| machine.absent.contains(name))
+    };
+    let mut plan = Plan::default();
+    if missing.is_some_and(|missing| missing.compiler) {
+        plan.packages.extend(absent(COMPILER_PACKAGES));
+        if machine.debian && plan.packages.is_empty() {
+            return Err(unusable_compiler());
+        }
+    }
+    if missing.is_some_and(|missing| missing.bpf_linker) {
+        plan.packages.extend(absent(LINKER_PACKAGES));
+        plan.tools.push(CargoTool::BpfLinker);
+    }
+    if needs.programs {
+        plan.packages.extend(absent(PROGRAM_PACKAGES));
+    }
+    if !machine.debian && (!plan.packages.is_empty() || missing.is_some()) {
+        return Err(elsewhere(&plan.packages, missing));
+    }
+    if needs.cargo_deny && machine.cargo_deny.is_none_or(|version| version < CARGO_DENY) {
+        plan.tools.push(CargoTool::CargoDeny);
+    }
+    if !plan.packages.is_empty() && !machine.root {
+        return Err(format!(
+            "run as root, then repeat:\n  apt-get update && apt-get install --no-install-recommends {}",
+            plan.packages.join(" ")
+        ));
+    }
+    Ok(plan)
+}
+
+fn unusable_compiler() -> String {
+    format!(
+        "rustc-web and rust-web-src are installed, but /usr/bin/rustc is older than {} or its \
+         LLVM is not {}: run `apt-get update && apt-get install rustc-web rust-web-src`",
+        toolchain::OLDEST_RUSTC,
+        toolchain::LLVM
+    )
+}
+
+fn elsewhere(packages: &[&str], missing: Option<Missing>) -> String {
+    let mut lines = vec!["this is not Debian; install by hand, then repeat:".to_owned()];
+    if missing.is_some_and(|missing| missing.compiler) {
+        lines.push(format!(
+            "  a compiler for the kernel programs whose LLVM is at most {}: `rustup toolchain install nightly \
+             --component rust-src`",
+            toolchain::LLVM
+        ));
+    }
+    if missing.is_some_and(|missing| missing.bpf_linker) {
+        lines.push(format!("  bpf-linker {} or later on LLVM {}", toolchain::BPF_LINKER, toolchain::LLVM));
+    }
+    for package in PROGRAM_PACKAGES.iter().filter(|package| packages.contains(&package.name)) {
+        lines.push(format!("  {} (Debian package {})", package.program.unwrap_or_default(), package.name));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::toolchain::{BPF_LINKER, Compiler};
+
+    fn complete() -> Machine {
+        let compiler = Compiler { version: Version(1, 96, 0), llvm: 22, has_source: true };
+        Machine {
+            debian: true,
+            root: true,
+            found: Found {
+                distribution: Some(("/usr/bin/rustc".into(), compiler)),
+                bpf_linker: Some(BPF_LINKER),
+                nightlies: Vec::new(),
+            },
+            cargo_deny: Some(CARGO_DENY),
+            ..Machine::default()
+        }
+    }
+
+    fn bare() -> Machine {
+        let absent = Package::all().map(|package| package.name).collect();
+        Machine { debian: true, root: true, absent, ..Machine::default() }
+    }
+
+    #[test]
+    fn nothing_is_done_on_a_complete_machine() {
+        assert_eq!(plan(&complete(), Needs::ALL), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn a_bare_debian_gets_everything_that_is_needed() {
+        let all = plan(&bare(), Needs::ALL).unwrap();
+        assert_eq!(all.packages.len(), Package::all().count());
+        assert_eq!(all.tools, [CargoTool::BpfLinker, CargoTool::CargoDeny]);
+        let build = plan(&bare(), Needs::BUILD).unwrap();
+        assert_eq!(build.packages, ["rustc-web", "rust-web-src", "llvm-22-dev", "g++"]);
+        assert_eq!(build.tools, [CargoTool::BpfLinker]);
+        assert_eq!(plan(&bare(), Needs::default()), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn a_complete_nightly_spares_the_compiler_of_the_distribution() {
+        let mut machine = bare();
+        let compiler = Compiler { version: Version(1, 97, 0), llvm: 22, has_source: true };
+        machine.found.nightlies = vec![("nightly".into(), compiler)];
+        assert_eq!(plan(&machine, Needs::BUILD).unwrap().packages, ["llvm-22-dev", "g++"]);
+        machine.found.bpf_linker = Some(BPF_LINKER);
+        assert_eq!(plan(&machine, Needs::BUILD), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn without_root_the_command_for_root_is_told() {
+        let mut machine = complete();
+        machine.root = false;
+        assert_eq!(plan(&machine, Needs::ALL), Ok(Plan::default()));
+        machine.absent = vec!["rsync"];
+        let told = plan(&machine, Needs::ALL).unwrap_err();
+        assert!(told.contains("apt-get install --no-install-recommends rsync"), "{told}");
+        assert_eq!(plan(&machine, Needs::BUILD), Ok(Plan::default()));
+        machine.absent.clear();
+        machine.cargo_deny = None;
+        assert_eq!(plan(&machine, Needs::ALL).unwrap().tools, [CargoTool::CargoDeny]);
+    }
+
+    #[test]
+    fn elsewhere_a_person_is_told_what_to_install() {
+        let machine = Machine { debian: false, absent: vec!["openssh-server"], ..bare() };
+        let told = plan(&machine, Needs::ALL).unwrap_err();
+        for part in ["sshd (Debian package openssh-server)", "rust-src", "bpf-linker 0.13.0"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(plan(&machine, Needs::default()), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn packages_whose_compiler_does_not_serve_are_told_apart() {
+        let mut machine = complete();
+        machine.found.distribution = None;
+        assert!(plan(&machine, Needs::BUILD).unwrap_err().contains("older than 1.95.0"));
+    }
+
+    #[test]
+    fn an_old_cargo_deny_is_replaced() {
+        let mut machine = complete();
+        machine.cargo_deny = Some(Version(0, 18, 0));
+        assert_eq!(plan(&machine, Needs::ALL).unwrap().tools, [CargoTool::CargoDeny]);
+        assert_eq!(plan(&machine, Needs::TESTBED), Ok(Plan::default()));
+    }
+}

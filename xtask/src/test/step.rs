@@ -1,0 +1,186 @@
+//! The steps of `cargo xtask test`, as a table.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::setup::plan::Needs;
+
+/// What one may ask for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Group {
+    /// Layers, sizes, docs, formatting, dependencies.
+    Tidy,
+    /// Clippy with the workspace's lints.
+    Lint,
+    /// Tests that need neither root nor the kernel programs.
+    Unit,
+    /// The kernel programs, run by the kernel on crafted packets.
+    Kernel,
+    /// Real ssh and sshd, in namespaces and on loopback.
+    E2e,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Its name in the summary.
+    pub(super) name: &'static str,
+    /// Groups that contain it.
+    pub(super) groups: &'static [Group],
+    /// What runs it.
+    pub(super) program: Program,
+    /// Its arguments.
+    pub(super) args: &'static [&'static str],
+    /// How long it may take; a cold build is part of it.
+    pub(super) limit: Duration,
+    /// What its output says about tests.
+    pub(super) tests: Tests,
+    /// The step without whose success it cannot run.
+    pub(super) needs: Option<&'static str>,
+}
+
+impl Group {
+    /// What must be installed for it.
+    pub(super) fn needs(self) -> Needs {
+        match self {
+            Self::Tidy => Needs { cargo_deny: true, ..Needs::default() },
+            Self::Lint | Self::Unit => Needs::default(),
+            Self::Kernel | Self::E2e => Needs::TESTBED,
+        }
+    }
+}
+
+/// What must be installed for `groups`; for all when none is named.
+pub(super) fn needs(groups: &[Group]) -> Needs {
+    if groups.is_empty() {
+        return Needs::ALL;
+    }
+    groups.iter().fold(Needs::default(), |all, group| all.and(group.needs()))
+}
+
+/// What runs a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// Cargo.
+    Cargo,
+    /// This program.
+    Xtask,
+}
+
+/// What a step's output says about tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tests {
+    /// Nothing: it is a check.
+    None,
+    /// Results to add up; their absence is a failure.
+    Counted,
+    /// As `Counted`, of tests that the unit step reports as ignored.
+    IgnoredBefore,
+}
+
+const BUILD: &str = "build";
+
+/// Quick answers first; independent steps do not wait for each other's success.
+const STEPS: &[Step] = &[
+    check("tidy", Group::Tidy, Program::Xtask, &["tidy"]),
+    check("format", Group::Tidy, Program::Cargo, &["fmt", "--all", "--check"]),
+    check(
+        "dependencies",
+        Group::Tidy,
+        Program::Cargo,
+        &["deny", "--workspace", "--log-level", "error", "check", "bans", "licenses", "sources"],
+    ),
+    Step { groups: &[Group::Kernel, Group::E2e], ..check(BUILD, Group::E2e, Program::Xtask, &["build"]) },
+    check(
+        "clippy",
+        Group::Lint,
+        Program::Cargo,
+        &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+    ),
+    test("unit", Group::Unit, &["test", "--no-fail-fast", "--workspace", "--exclude", "portreeve-tests"]),
+    test("unit of tests", Group::Unit, &["test", "--package", "portreeve-tests", "--lib"]),
+    Step {
+        needs: Some(BUILD),
+        ..test("kernel", Group::Kernel, &["test", "--package", "portreeve-tests", "--test", "kernel"])
+    },
+    Step {
+        tests: Tests::IgnoredBefore,
+        ..test(
+            "ssh sides",
+            Group::E2e,
+            &["test", "--package", "portreeve", "--test", "ssh_relay", "--", "--ignored"],
+        )
+    },
+    Step {
+        needs: Some(BUILD),
+        ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
+    },
+];
+
+const fn check(name: &'static str, group: Group, program: Program, args: &'static [&'static str]) -> Step {
+    let limit = Duration::from_secs(30 * 60);
+    Step { name, groups: of(group), program, args, limit, tests: Tests::None, needs: None }
+}
+
+const fn test(name: &'static str, group: Group, args: &'static [&'static str]) -> Step {
+    Step { tests: Tests::Counted, ..check(name, group, Program::Cargo, args) }
+}
+
+const fn of(group: Group) -> &'static [Group] {
+    match group {
+        Group::Tidy => &[Group::Tidy],
+        Group::Lint => &[Group::Lint],
+        Group::Unit => &[Group::Unit],
+        Group::Kernel => &[Group::Kernel],
+        Group::E2e => &[Group::E2e],
+    }
+}
+
+/// The steps of `groups`, in order; of all groups when none is named.
+pub(super) fn steps(groups: &[Group]) -> impl Iterator<Item = &'static Step> {
+    let wanted = move |step: &&Step| groups.is_empty() || step.groups.iter().any(|of| groups.contains(of));
+    STEPS.iter().filter(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(groups: &[Group]) -> Vec<&'static str> {
+        steps(groups).map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn every_group_has_its_steps_and_all_are_run_by_default() {
+        assert_eq!(names(&[]).len(), STEPS.len());
+        assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
+        assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
+        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "e2e"]);
+        assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
+    }
+
+    #[test]
+    fn a_step_is_preceded_by_what_it_needs_in_each_of_its_groups() {
+        for (index, step) in STEPS.iter().enumerate() {
+            let Some(needed) = step.needs else { continue };
+            let before = STEPS[..index].iter().find(|step| step.name == needed).expect("comes before");
+            assert!(step.groups.iter().all(|group| before.groups.contains(group)), "{}", step.name);
+        }
+    }
+
+    #[test]
+    fn only_what_a_group_uses_is_installed_for_it() {
+        assert_eq!(needs(&[Group::Unit, Group::Lint]), Needs::default());
+        assert_eq!(needs(&[Group::Unit, Group::E2e]), Needs::TESTBED);
+        assert_eq!(needs(&[Group::Tidy, Group::Kernel]), Needs::ALL);
+        assert_eq!(needs(Group::value_variants()), needs(&[]));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for step in STEPS {
+            assert_eq!(STEPS.iter().filter(|other| other.name == step.name).count(), 1, "{}", step.name);
+        }
+    }
+}
