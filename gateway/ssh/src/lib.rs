@@ -4,9 +4,13 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod cipher;
+pub mod host_key;
+pub mod kex;
 pub mod message;
+pub mod negotiation;
 pub mod packet;
 pub mod refusal;
+pub mod side;
 pub mod text;
 pub mod wire;
 
