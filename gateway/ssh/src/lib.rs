@@ -12,6 +12,8 @@ pub mod packet;
 pub mod refusal;
 pub mod side;
 pub mod text;
+pub mod transport;
+pub mod userauth;
 pub mod wire;
 
 /// Our own identification line: RFC 4253 section 4.2, without the line end.
