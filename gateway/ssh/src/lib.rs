@@ -10,6 +10,7 @@ pub mod message;
 pub mod negotiation;
 pub mod packet;
 pub mod refusal;
+pub mod relay;
 pub mod side;
 pub mod text;
 pub mod transport;

@@ -1,0 +1,294 @@
+//! Two connections joined at message level (RFC 4254): what crosses, and what it means.
+//!
+//! One user's side and one target's side are joined one to one, so channel numbers, windows, packet
+//! sizes, texts and the order of replies are already right: messages 80 to 100 cross untouched.
+//! [`Relay::see`] reads each message on its way and keeps the table of channels; the caller decides
+//! from what it saw. What is refused is turned into something the other side refuses by itself
+//! ([`refused_request`]), which keeps replies in order. Invariants: memory is bounded by
+//! [`MAX_CHANNELS`]; a message that does not fit the table ends the session.
+
+mod channel;
+mod view;
+
+use thiserror::Error;
+
+use self::channel::ChannelTable;
+pub use self::channel::{Channel, ChannelId};
+pub use self::view::{GlobalRequest, OpenKind, PtyRequest, Request};
+use crate::message;
+use crate::wire::{Reader, WireError, put_string, put_u32};
+
+/// Most channels of a session at one time.
+pub const MAX_CHANNELS: usize = 4096;
+
+/// Which side sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The user's side.
+    Downstream,
+    /// The target's side.
+    Upstream,
+}
+
+/// What a message means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// A channel is asked for.
+    Open {
+        /// The channel.
+        channel: ChannelId,
+        /// What for.
+        kind: OpenKind<'a>,
+    },
+    /// A channel was not opened.
+    OpenFailed {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Data of a channel.
+    Data {
+        /// The channel.
+        channel: ChannelId,
+        /// 0 for data, else the extended-data type.
+        code: u32,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// A request on a channel.
+    Request {
+        /// The channel.
+        channel: ChannelId,
+        /// What is asked.
+        request: Request<'a>,
+    },
+    /// A request of the whole connection.
+    Global(GlobalRequest<'a>),
+    /// Both sides have closed a channel.
+    Closed {
+        /// What is known of it.
+        channel: Channel,
+    },
+    /// A message that changes nothing that is watched.
+    Other,
+}
+
+/// A message that does not belong into this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RelayError {
+    /// A malformed message.
+    #[error("a malformed message {number}: {source}")]
+    Wire {
+        /// Its number.
+        number: u8,
+        /// What is wrong.
+        source: WireError,
+    },
+    /// A message that is none of RFC 4254.
+    #[error("message {0} does not belong into a session")]
+    Unexpected(u8),
+    /// A message for a channel that does not exist.
+    #[error("message {number} for channel {channel}, which is not open")]
+    NoChannel {
+        /// The message.
+        number: u8,
+        /// The channel.
+        channel: u32,
+    },
+    /// A channel number that is in use.
+    #[error("channel {0} is opened while it is open")]
+    Reused(u32),
+    /// Too many channels.
+    #[error("more than {MAX_CHANNELS} channels at a time")]
+    TooManyChannels,
+}
+
+/// Follows the messages of one session.
+#[derive(Debug, Default)]
+pub struct Relay {
+    channels: ChannelTable,
+}
+
+impl Side {
+    /// The side that receives what this one sent.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Downstream => Self::Upstream,
+            Self::Upstream => Self::Downstream,
+        }
+    }
+}
+
+impl Relay {
+    /// Reads a message that `from` sent and that is about to cross.
+    ///
+    /// # Errors
+    /// [`RelayError`]; the session must end then.
+    pub fn see<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, RelayError> {
+        let number = payload.first().copied().unwrap_or_default();
+        self.read(from, payload).map_err(|error| match error {
+            SeeError::Wire(source) => RelayError::Wire { number, source },
+            SeeError::Relay(error) => error,
+        })
+    }
+
+    /// What is known of a channel.
+    pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(id)
+    }
+
+    /// The channels that are open or asked for, in the order they were asked for.
+    pub fn open_channels(&self) -> Vec<&Channel> {
+        self.channels.all()
+    }
+
+    fn read<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, SeeError> {
+        let mut reader = Reader::new(payload);
+        let number = reader.u8()?;
+        match number {
+            message::GLOBAL_REQUEST => Ok(Seen::Global(GlobalRequest::read(reader)?)),
+            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(Seen::Other),
+            // They carry nothing, and late ones are common: each peer judges them for itself.
+            message::CHANNEL_WINDOW_ADJUST | message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
+                reader.u32()?;
+                Ok(Seen::Other)
+            }
+            message::CHANNEL_OPEN => {
+                let kind = reader.string()?;
+                let sender = reader.u32()?;
+                reader.u32()?;
+                reader.u32()?;
+                let kind = OpenKind::read(kind, reader)?;
+                let channel = self.channels.open(from, sender, kind == OpenKind::Session)?;
+                Ok(Seen::Open { channel, kind })
+            }
+            message::CHANNEL_OPEN_CONFIRMATION
+            | message::CHANNEL_OPEN_FAILURE
+            | message::CHANNEL_DATA
+            | message::CHANNEL_EXTENDED_DATA
+            | message::CHANNEL_EOF
+            | message::CHANNEL_CLOSE
+            | message::CHANNEL_REQUEST => {
+                let recipient = reader.u32()?;
+                let channel = self
+                    .channels
+                    .find(from.other(), recipient)
+                    .ok_or(RelayError::NoChannel { number, channel: recipient })?;
+                let allowed = match number {
+                    message::CHANNEL_OPEN_CONFIRMATION | message::CHANNEL_OPEN_FAILURE => true,
+                    // OpenSSH's keep-alives are requests that may follow a CLOSE.
+                    message::CHANNEL_REQUEST => self.channels.is_confirmed(channel),
+                    _ => self.channels.carries_data_of(channel, from),
+                };
+                if !allowed {
+                    return Err(RelayError::NoChannel { number, channel: recipient }.into());
+                }
+                self.read_channel_message(from, number, channel, reader)
+            }
+            other => Err(RelayError::Unexpected(other).into()),
+        }
+    }
+
+    fn read_channel_message<'a>(
+        &mut self,
+        from: Side,
+        number: u8,
+        channel: ChannelId,
+        mut reader: Reader<'a>,
+    ) -> Result<Seen<'a>, SeeError> {
+        match number {
+            message::CHANNEL_OPEN_CONFIRMATION => {
+                self.channels.confirm(channel, from, reader.u32()?)?;
+                Ok(Seen::Other)
+            }
+            message::CHANNEL_OPEN_FAILURE => {
+                self.channels.fail(channel, from)?;
+                Ok(Seen::OpenFailed { channel })
+            }
+            message::CHANNEL_DATA => {
+                let data = reader.string()?;
+                self.channels.count(channel, from, data.len());
+                Ok(Seen::Data { channel, code: 0, data })
+            }
+            message::CHANNEL_EXTENDED_DATA => {
+                let code = reader.u32()?;
+                let data = reader.string()?;
+                self.channels.count(channel, from, data.len());
+                Ok(Seen::Data { channel, code, data })
+            }
+            message::CHANNEL_REQUEST => Ok(Seen::Request { channel, request: Request::read(reader)? }),
+            message::CHANNEL_CLOSE => Ok(match self.channels.close(channel, from) {
+                Some(channel) => Seen::Closed { channel },
+                None => Seen::Other,
+            }),
+            _ => Ok(Seen::Other),
+        }
+    }
+}
+
+/// Either kind of problem while a message is read.
+enum SeeError {
+    Wire(WireError),
+    Relay(RelayError),
+}
+
+impl From<WireError> for SeeError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<RelayError> for SeeError {
+    fn from(error: RelayError) -> Self {
+        Self::Relay(error)
+    }
+}
+
+/// A name that no SSH implementation knows, so the peer refuses it in its own order of replies.
+const UNKNOWN: &[u8] = b"refused@portreeve";
+
+/// The request to send instead of a global or channel request that is refused: the same channel and
+/// `want_reply`, under a name that the other side does not know and so refuses, in order.
+///
+/// # Errors
+/// [`WireError`] when `payload` is no request.
+pub fn refused_request(payload: &[u8]) -> Result<Vec<u8>, WireError> {
+    let mut reader = Reader::new(payload);
+    let number = reader.u8()?;
+    let mut refused = vec![number];
+    match number {
+        message::GLOBAL_REQUEST => {}
+        message::CHANNEL_REQUEST => put_u32(&mut refused, reader.u32()?),
+        _ => return Err(WireError::Malformed),
+    }
+    reader.string()?;
+    put_string(&mut refused, UNKNOWN).map_err(|_| WireError::Malformed)?;
+    refused.push(reader.u8()?);
+    Ok(refused)
+}
+
+/// CHANNEL_OPEN_FAILURE for a CHANNEL_OPEN that is refused: administratively prohibited (RFC 4254
+/// section 5.1). The channel leaves the table.
+///
+/// # Errors
+/// [`WireError`] when `payload` is no CHANNEL_OPEN.
+pub fn refused_open(relay: &mut Relay, from: Side, payload: &[u8]) -> Result<Vec<u8>, WireError> {
+    const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != message::CHANNEL_OPEN {
+        return Err(WireError::Malformed);
+    }
+    reader.string()?;
+    let sender = reader.u32()?;
+    relay.channels.forget(from, sender);
+    let mut failure = vec![message::CHANNEL_OPEN_FAILURE];
+    put_u32(&mut failure, sender);
+    put_u32(&mut failure, ADMINISTRATIVELY_PROHIBITED);
+    put_string(&mut failure, b"not granted by the policy of this gateway")
+        .map_err(|_| WireError::Malformed)?;
+    put_string(&mut failure, b"").map_err(|_| WireError::Malformed)?;
+    Ok(failure)
+}
+
+#[cfg(test)]
+mod tests;

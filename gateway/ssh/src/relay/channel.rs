@@ -1,0 +1,177 @@
+//! The channels of a session.
+//!
+//! A message names the channel by the number that its receiver chose (RFC 4254 section 5), so each
+//! channel is found by two numbers, one a side.
+
+use std::collections::HashMap;
+
+use super::{MAX_CHANNELS, RelayError, Side};
+
+/// Numbers the channels of a session in the order they were asked for, from 0; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub u32);
+
+/// What is known of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its number in the session.
+    pub id: ChannelId,
+    /// Who asked for it.
+    pub opener: Side,
+    /// Whether it is a session channel (RFC 4254 section 6).
+    pub is_session: bool,
+    /// Bytes of data that the user's side sent.
+    pub downstream_bytes: u64,
+    /// Bytes of data that the target's side sent.
+    pub upstream_bytes: u64,
+    downstream: Half,
+    upstream: Half,
+}
+
+/// What one side did with a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Half {
+    /// The number it chose.
+    number: Option<u32>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ChannelTable {
+    channels: HashMap<ChannelId, Channel>,
+    by_number: HashMap<(Side, u32), ChannelId>,
+    next: u32,
+}
+
+impl Channel {
+    fn half(&mut self, side: Side) -> &mut Half {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+}
+
+impl ChannelTable {
+    pub(super) fn get(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(&id)
+    }
+
+    /// Every channel, in the order of their ids.
+    pub(super) fn all(&self) -> Vec<&Channel> {
+        let mut all: Vec<&Channel> = self.channels.values().collect();
+        all.sort_by_key(|channel| channel.id);
+        all
+    }
+
+    /// The channel that `side` knows as `number`.
+    pub(super) fn find(&self, side: Side, number: u32) -> Option<ChannelId> {
+        self.by_number.get(&(side, number)).copied()
+    }
+
+    /// `from` asks for a channel that it calls `number`.
+    pub(super) fn open(
+        &mut self,
+        from: Side,
+        number: u32,
+        is_session: bool,
+    ) -> Result<ChannelId, RelayError> {
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(RelayError::TooManyChannels);
+        }
+        if self.by_number.contains_key(&(from, number)) {
+            return Err(RelayError::Reused(number));
+        }
+        let id = ChannelId(self.next);
+        self.next = self.next.checked_add(1).ok_or(RelayError::TooManyChannels)?;
+        let mut channel = Channel {
+            id,
+            opener: from,
+            is_session,
+            downstream_bytes: 0,
+            upstream_bytes: 0,
+            downstream: Half::default(),
+            upstream: Half::default(),
+        };
+        channel.half(from).number = Some(number);
+        self.channels.insert(id, channel);
+        self.by_number.insert((from, number), id);
+        Ok(id)
+    }
+
+    /// `from` agrees to a channel, which it calls `number`.
+    pub(super) fn confirm(&mut self, id: ChannelId, from: Side, number: u32) -> Result<(), RelayError> {
+        let taken = self.by_number.contains_key(&(from, number));
+        let half = self.channels.get_mut(&id).filter(|channel| channel.opener != from).map(|c| c.half(from));
+        match half {
+            Some(half) if half.number.is_none() && !taken => {
+                half.number = Some(number);
+                self.by_number.insert((from, number), id);
+                Ok(())
+            }
+            _ => Err(RelayError::Reused(number)),
+        }
+    }
+
+    /// `from` does not agree to a channel.
+    pub(super) fn fail(&mut self, id: ChannelId, from: Side) -> Result<(), RelayError> {
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        if channel.opener == from || channel.half(from).number.is_some() {
+            let channel = channel.half(from.other()).number.unwrap_or_default();
+            return Err(RelayError::NoChannel { number: crate::message::CHANNEL_OPEN_FAILURE, channel });
+        }
+        self.remove(id);
+        Ok(())
+    }
+
+    /// Forgets a channel that was refused before the other side heard of it.
+    pub(super) fn forget(&mut self, from: Side, number: u32) {
+        if let Some(id) = self.find(from, number) {
+            self.remove(id);
+        }
+    }
+
+    /// Whether both sides have numbers for a channel, and `from` has not closed it.
+    pub(super) fn carries_data_of(&self, id: ChannelId, from: Side) -> bool {
+        self.channels.get(&id).is_some_and(|channel| {
+            let (own, other) = match from {
+                Side::Downstream => (&channel.downstream, &channel.upstream),
+                Side::Upstream => (&channel.upstream, &channel.downstream),
+            };
+            own.number.is_some() && other.number.is_some() && !own.closed
+        })
+    }
+
+    /// Whether both sides have numbers for a channel.
+    pub(super) fn is_confirmed(&self, id: ChannelId) -> bool {
+        self.channels
+            .get(&id)
+            .is_some_and(|channel| channel.downstream.number.is_some() && channel.upstream.number.is_some())
+    }
+
+    pub(super) fn count(&mut self, id: ChannelId, from: Side, bytes: usize) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            match from {
+                Side::Downstream => channel.downstream_bytes += bytes as u64,
+                Side::Upstream => channel.upstream_bytes += bytes as u64,
+            }
+        }
+    }
+
+    /// `from` closes a channel; when both have, it leaves the table.
+    pub(super) fn close(&mut self, id: ChannelId, from: Side) -> Option<Channel> {
+        let channel = self.channels.get_mut(&id)?;
+        channel.half(from).closed = true;
+        if channel.half(from.other()).closed { self.remove(id) } else { None }
+    }
+
+    fn remove(&mut self, id: ChannelId) -> Option<Channel> {
+        let mut channel = self.channels.remove(&id)?;
+        for side in [Side::Downstream, Side::Upstream] {
+            if let Some(number) = channel.half(side).number {
+                self.by_number.remove(&(side, number));
+            }
+        }
+        Some(channel)
+    }
+}
