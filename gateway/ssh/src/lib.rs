@@ -4,6 +4,8 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod cipher;
+#[cfg(any(test, feature = "fuzz-entry"))]
+pub mod fuzz_entry;
 pub mod host_key;
 pub mod kex;
 pub mod message;

@@ -113,6 +113,14 @@ const STEPS: &[Step] = &[
         )
     },
     Step {
+        tests: Tests::IgnoredBefore,
+        ..test(
+            "ssh peers",
+            Group::E2e,
+            &["test", "--package", "portreeve-ssh", "--test", "peers", "--", "--ignored"],
+        )
+    },
+    Step {
         needs: Some(BUILD),
         ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
     },
@@ -156,7 +164,7 @@ mod tests {
         assert_eq!(names(&[]).len(), STEPS.len());
         assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
-        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "e2e"]);
+        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "ssh peers", "e2e"]);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
     }
 
