@@ -1,7 +1,8 @@
 //! The command line: one file per verb below `cli/`.
 //!
 //! Exit status 0 means done, 1 means an error that is printed on standard error, 2 means unusable
-//! arguments, 3 means that `explain` found the connection denied.
+//! arguments, 3 means that `explain` found the connection denied
+//! or that `probe` found the CA not trusted.
 
 mod ca;
 mod check_config;
@@ -10,6 +11,7 @@ mod explain;
 mod host_keys;
 pub mod logs;
 pub mod print;
+mod probe;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -38,7 +40,8 @@ Examples:
   portreeve check-config                              check both files, change nothing
   portreeve run                                       run the gateway
   portreeve explain --from 10.1.1.7 --to 10.2.0.5:22 --login root
-                                                      say which rule decides, and why";
+                                                      say which rule decides, and why
+  portreeve probe 10.2.0.5 --login root               see what a target shows, and whether it trusts the CA";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -48,6 +51,8 @@ enum Verb {
     CheckConfig(check_config::CheckConfigArgs),
     /// Say which rule decides about a connection, and why
     Explain(explain::ExplainArgs),
+    /// Connect to a target as an SSH client, and report what it shows
+    Probe(probe::ProbeArgs),
     /// Make and show the keys of the certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -86,6 +91,7 @@ impl Cli {
             Verb::Run(args) => args.run(json),
             Verb::CheckConfig(args) => args.run(json),
             Verb::Explain(args) => args.run(json),
+            Verb::Probe(args) => args.run(json),
             Verb::Ca(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),
             Verb::Datapath(command) => command.run(json),

@@ -12,6 +12,7 @@ pub mod http;
 pub mod known_hosts;
 pub mod listener;
 pub mod metrics;
+pub mod probe;
 pub mod recording;
 pub mod secret_file;
 pub mod session;

@@ -142,8 +142,9 @@ impl<'g> Dialled<'g> {
             gateway.metrics.host_key_changes.inc();
             tracing::error!("the target's host key is not the pinned one; see `portreeve host-keys --help`");
         }
+        let identification = self.target.upstream.identification();
         let limit = gateway.config.limits.handshake_timeout.saturating_sub(outcome.elapsed());
-        let attempt = downstream::accept(stream, keys, limit).await.map_err(|error| {
+        let attempt = downstream::accept(stream, keys, identification, limit).await.map_err(|error| {
             // Under a changed key most clients break off here, with their own warning.
             let outcome = if changed { Outcome::HostKeyChanged } else { Outcome::ClientFailed };
             Ending::new(outcome, chain(&error))
@@ -261,6 +262,10 @@ impl Session<'_> {
             }
             EndedBy::TargetDisconnected { text: Some(text) } => {
                 Ending::new(Outcome::Closed, format!("closed by the target: {text}"))
+            }
+            EndedBy::ProtocolBroken { by_target, fault } => {
+                let who = if by_target { "target" } else { "user's side" };
+                Ending::new(Outcome::Closed, format!("the {who} broke the SSH protocol: {fault}"))
             }
             EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
         };

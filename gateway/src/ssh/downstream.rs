@@ -1,40 +1,36 @@
-//! The user's side: SSH server, authentication method `none`.
+//! The user's side: SSH server, the identity known beforehand.
 //!
-//! [`accept`] runs the handshake up to the first request of method `none` and stops there: the login
-//! is known, nothing is granted. The owner then either admits the attempt or refuses it with a text
-//! for the user. While it makes up its mind the client is not read, so no second request with another
-//! name can come between; after the answer none is evaluated any more (RFC 4252 section 5.1).
-//! Dropping a value of this module cuts the connection.
+//! [`accept`] runs the handshake up to the first authentication request and stops there: the login is
+//! known, nothing is granted. The owner then either admits the attempt or refuses it with a text for
+//! the user. While it makes up its mind the client is not read, so no second request with another name
+//! can come between; after the answer none is evaluated any more (RFC 4252 section 5.1). Dropping a
+//! value of this module cuts the connection.
 //!
-//! A refusal lets the authentication succeed and then disconnects, since OpenSSH shows a text only
-//! then; in between, everything that the client asks for is refused.
+//! The method of the request does not matter: the gateway knows who is there. A refusal is
+//! SSH_MSG_DISCONNECT in place of an answer, which clients print.
 
-mod callbacks;
-
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
 use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::login::{Login, LoginError};
-use russh::server::{self, RunningSession};
-use russh::{Disconnect, MethodKind, MethodSet, SshId};
+use portreeve_ssh::host_key::HostKeySigner;
+use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
+use portreeve_ssh::userauth::server::{Asked, ServerAuth};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use self::callbacks::{Callbacks, Verdict};
-use super::algorithms;
-use super::asked::DownstreamEvent;
-use super::fault::{HandshakeFault, ProtocolFault};
-use super::lifeline::{self, Lifeline};
+use super::fault::ProtocolFault;
+use super::link::farewell::{Farewell, reason};
+use super::link::{Link, PeerEnd};
+use super::offers;
 use super::user_text::one_line;
 
-/// How long a refused client may take to ask for its first channel, the moment at which it is told.
-const REFUSAL_DELAY: Duration = Duration::from_secs(1);
-
-/// How long a client may take to close after it was told to; a revoked session ends within 2 s.
-const CLOSING: Duration = Duration::from_millis(1400);
+/// How long the client's proposal is waited for before ours is made without it: a client may itself
+/// wait for ours, and a scanner does.
+const PROPOSAL_GRACE: Duration = Duration::from_millis(300);
 
 /// Why no login attempt came out of a connection.
 #[derive(Debug, Error)]
@@ -49,9 +45,9 @@ pub enum DownstreamError {
     #[error("the client does not speak SSH")]
     NotSsh,
     /// No algorithm in common.
-    #[error("the client offers no {kind} algorithm that the gateway accepts (it has {theirs})")]
+    #[error("the gateway and the client have no {kind} in common (the client has {theirs})")]
     NoCommonAlgorithm {
-        /// The kind of algorithm.
+        /// The kind of algorithm and, where it matters, the direction.
         kind: &'static str,
         /// What the client offers, separated by commas.
         theirs: String,
@@ -65,77 +61,106 @@ pub enum DownstreamError {
 pub struct LoginAttempt {
     asked: String,
     login: Result<Login, LoginError>,
-    verdict: oneshot::Sender<Verdict>,
-    session: DownstreamSession,
+    link: Link,
 }
 
-/// A user who was let in.
+/// A user who was let in. The relay says so, once it has passed on what the target says before.
 pub struct DownstreamSession {
-    pub(super) handle: server::Handle,
-    events: mpsc::Receiver<DownstreamEvent>,
-    running: RunningSession<Callbacks>,
-    over: bool,
-    _lifeline: Lifeline,
+    pub(super) link: Link,
 }
 
 /// Runs the handshake with the client behind `tcp`, showing `keys`, until the login is known.
+///
+/// `identification` is the line that the client sees, without its line end: that of the target, whose
+/// messages it will get.
 ///
 /// # Errors
 /// [`DownstreamError`]; the connection is closed then.
 pub async fn accept(
     tcp: TcpStream,
     keys: DerivedHostKeys,
+    identification: &[u8],
     limit: Duration,
 ) -> Result<LoginAttempt, DownstreamError> {
-    timeout(limit, handshake(tcp, keys)).await.unwrap_or(Err(DownstreamError::TimedOut(limit)))
-}
-
-async fn handshake(tcp: TcpStream, keys: DerivedHostKeys) -> Result<LoginAttempt, DownstreamError> {
-    let (stream, lifeline) =
-        lifeline::tie(tcp).map_err(|error| DownstreamError::Protocol(russh::Error::from(error).into()))?;
-    let (asked_sender, asked) = oneshot::channel();
-    let (verdict, verdict_receiver) = oneshot::channel();
-    let (events_sender, events) = mpsc::channel(16);
-    let callbacks = Callbacks::new(asked_sender, verdict_receiver, events_sender);
-    let mut running =
-        server::run_stream(Arc::new(config(keys)), stream, callbacks).await.map_err(handshake_error)?;
-    let asked = tokio::select! {
-        biased;
-        Ok(asked) = asked => asked,
-        ended = &mut running => {
-            return Err(ended.map_or_else(handshake_error, |()| DownstreamError::Closed));
+    let mut link = begin(tcp, &keys, identification).map_err(DownstreamError::Protocol)?;
+    let asked = timeout(limit, ask_login(&mut link)).await;
+    let error = match asked {
+        Ok(Ok(asked)) => {
+            let asked = String::from_utf8_lossy(&asked).into_owned();
+            return Ok(LoginAttempt { login: Login::new(&asked), asked, link });
         }
+        Ok(Err(end)) => DownstreamError::from(end),
+        Err(_) => DownstreamError::TimedOut(limit),
     };
-    let session =
-        DownstreamSession { handle: running.handle(), events, running, over: false, _lifeline: lifeline };
-    Ok(LoginAttempt { login: Login::new(&asked), asked, verdict, session })
+    if let Some(farewell) = error.farewell() {
+        link.part(farewell).await;
+    }
+    Err(error)
 }
 
-fn config(keys: DerivedHostKeys) -> server::Config {
-    server::Config {
-        server_id: SshId::Standard("SSH-2.0-portreeve".into()),
-        methods: MethodSet::from([MethodKind::None].as_slice()),
-        // Any user name gets the same answer, so there is no time to hide.
-        auth_rejection_time: Duration::ZERO,
-        keys: vec![keys.ed25519, keys.p256],
-        window_size: algorithms::WINDOW,
-        maximum_packet_size: algorithms::PACKET,
-        channel_buffer_size: algorithms::CHANNEL_QUEUE,
-        event_buffer_size: 64,
-        preferred: algorithms::towards_users(),
-        inactivity_timeout: None,
-        ..server::Config::default()
+fn begin(tcp: TcpStream, keys: &DerivedHostKeys, identification: &[u8]) -> Result<Link, ProtocolFault> {
+    let host_keys = vec![HostKeySigner::new(&keys.ed25519, None)?, HostKeySigner::new(&keys.p256, None)?];
+    let preferences = offers::towards_users();
+    let config = Config {
+        identification: identification.to_vec(),
+        preferences,
+        host_keys,
+        answer_second: true,
+        rekey_bytes: None,
+    };
+    Ok(Link::new(tcp, Transport::new(Role::Server, config)?)?)
+}
+
+/// Answers the client up to its first authentication request; the login is untrusted.
+async fn ask_login(link: &mut Link) -> Result<Vec<u8>, PeerEnd> {
+    propose(link).await?;
+    let mut auth = ServerAuth::default();
+    loop {
+        // A key exchange may come between.
+        let Event::Message(range) = link.next_event().await? else { continue };
+        match auth.receive(link.transport.payload(range))? {
+            Asked::Reply(payload) => link.transport.send(&[&payload])?,
+            Asked::Login(login) => return Ok(login),
+            Asked::Again => {}
+        }
     }
 }
 
-fn handshake_error(error: russh::Error) -> DownstreamError {
-    match HandshakeFault::from(error) {
-        HandshakeFault::Closed => DownstreamError::Closed,
-        HandshakeFault::NotSsh => DownstreamError::NotSsh,
-        HandshakeFault::NoCommonAlgorithm { kind, theirs } => {
-            DownstreamError::NoCommonAlgorithm { kind, theirs: one_line(&theirs) }
+/// Proposes algorithms, with the client's own proposal in view if it comes in time.
+async fn propose(link: &mut Link) -> Result<(), PeerEnd> {
+    let mut grace = pin!(sleep(PROPOSAL_GRACE));
+    let event = tokio::select! {
+        event = link.next_event() => Some(event?),
+        () = &mut grace => None,
+    };
+    if let Some(ciphers) = event.and_then(|_| link.transport.asked()).and_then(offers::narrowed) {
+        link.transport.preferences_mut().ciphers = ciphers;
+    }
+    Ok(link.transport.propose()?)
+}
+
+impl From<PeerEnd> for DownstreamError {
+    fn from(end: PeerEnd) -> Self {
+        match end {
+            PeerEnd::Disconnected { .. } | PeerEnd::Closed | PeerEnd::Reset => Self::Closed,
+            PeerEnd::Fault(ProtocolFault::Transport(TransportError::Identification(_))) => Self::NotSsh,
+            PeerEnd::Fault(ProtocolFault::Transport(TransportError::Negotiation(missing))) => {
+                Self::NoCommonAlgorithm { kind: missing.what, theirs: one_line(&missing.client) }
+            }
+            PeerEnd::Fault(fault) => Self::Protocol(fault),
         }
-        HandshakeFault::Protocol(fault) => DownstreamError::Protocol(fault),
+    }
+}
+
+impl DownstreamError {
+    /// What the client is told, if it speaks SSH and is still there.
+    fn farewell(&self) -> Option<Farewell> {
+        let reason = match self {
+            Self::TimedOut(_) | Self::Closed | Self::NotSsh => return None,
+            Self::NoCommonAlgorithm { .. } => reason::KEY_EXCHANGE_FAILED,
+            Self::Protocol(_) => reason::PROTOCOL_ERROR,
+        };
+        Some(Farewell::Disconnect { reason, text: format!("portreeve: {self}") })
     }
 }
 
@@ -157,64 +182,15 @@ impl LoginAttempt {
 
     /// Lets the user in.
     pub fn admit(self) -> DownstreamSession {
-        // An error means that the client has left; the relay will see that.
-        self.verdict.send(Verdict::Admit).ok();
-        self.session
+        let mut link = self.link;
+        link.transport.authenticated();
+        DownstreamSession { link }
     }
 
     /// Refuses the user, who reads `reason` in the terminal as one line of at most 400 bytes.
     ///
     /// Returns when the client has closed the connection, after a few seconds at the latest.
     pub async fn refuse(self, reason: &str) {
-        let reason = one_line(reason);
-        let mut session = self.session;
-        if self.verdict.send(Verdict::Refuse(reason.clone())).is_err() {
-            return;
-        }
-        // The callbacks disconnect at the first thing the client asks for; a client that asks for
-        // nothing (`ssh -N`) is told here.
-        if timeout(REFUSAL_DELAY, session.ended()).await.is_err() {
-            session.disconnect(&reason).await;
-        }
-    }
-}
-
-impl DownstreamSession {
-    /// The next thing asked for outside of channels; `None` when the connection is over.
-    pub(super) async fn next_event(&mut self) -> Option<DownstreamEvent> {
-        if self.over {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            Some(event) = self.events.recv() => Some(event),
-            _polite_or_not = &mut self.running => {
-                self.over = true;
-                None
-            }
-        }
-    }
-
-    /// Resolves when the connection is over.
-    async fn ended(&mut self) {
-        if !self.over {
-            // Whether the client left politely makes no difference to what follows.
-            (&mut self.running).await.ok();
-            self.over = true;
-        }
-    }
-
-    /// Tells the user `reason` and waits, at most a few seconds, until the client has closed: data in
-    /// flight is read until then, as a reset would discard the text.
-    pub(super) async fn disconnect(&mut self, reason: &str) {
-        let handle = self.handle.clone();
-        let closing = async {
-            let told = handle.disconnect(Disconnect::ByApplication, one_line(reason), String::new());
-            if told.await.is_ok() {
-                self.ended().await;
-            }
-        };
-        // What has not closed by then is cut when the session is dropped.
-        timeout(CLOSING, closing).await.ok();
+        self.link.part(Farewell::because(reason)).await;
     }
 }

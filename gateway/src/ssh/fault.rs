@@ -1,53 +1,50 @@
-//! What the SSH library reports when a connection goes wrong.
-//!
-//! Keeps russh's error type inside `ssh`: callers see text and source chain only.
+//! What can be wrong with a peer.
 
-use std::io::ErrorKind;
+use std::io;
 
+use portreeve_ssh::host_key::HostKeyError;
+use portreeve_ssh::packet::PacketError;
+use portreeve_ssh::relay::RelayError;
+use portreeve_ssh::transport::TransportError;
+use portreeve_ssh::userauth::client::ClientAuthError;
+use portreeve_ssh::userauth::server::AuthError;
+use portreeve_ssh::wire::{PayloadTooLong, WireError};
 use thiserror::Error;
 
-/// A violation of the protocol or a failure below it.
+/// A violation of the protocol, or a failure below it.
 #[derive(Debug, Error)]
-#[error(transparent)]
-pub struct ProtocolFault(#[from] russh::Error);
-
-/// How a handshake failed, the same for both sides.
-#[derive(Debug)]
-pub(super) enum HandshakeFault {
-    /// The connection ended.
-    Closed,
-    /// What answers is no SSH.
-    NotSsh,
-    /// Nothing in common; the kind of algorithm and what the peer has.
-    NoCommonAlgorithm { kind: &'static str, theirs: String },
-    /// Anything else.
-    Protocol(ProtocolFault),
+pub enum ProtocolFault {
+    /// The socket failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    /// The transport layer (RFC 4253).
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// Authentication in the server role (RFC 4252).
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Authentication in the client role (RFC 4252).
+    #[error(transparent)]
+    ClientAuth(#[from] ClientAuthError),
+    /// A key of ours cannot be used.
+    #[error(transparent)]
+    Key(#[from] HostKeyError),
+    /// A message of a session that does not fit (RFC 4254).
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// A message that cannot be read.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A message that cannot be written.
+    #[error(transparent)]
+    TooLong(#[from] PayloadTooLong),
+    /// Something else came where the keys of the connection are due.
+    #[error("the key exchange ended without a host key")]
+    NoHostKey,
 }
 
-impl From<russh::Error> for HandshakeFault {
-    fn from(error: russh::Error) -> Self {
-        use russh::Error as E;
-        if let E::NoCommonAlgo { kind, theirs, .. } = &error {
-            return Self::NoCommonAlgorithm { kind: kind_name(kind), theirs: theirs.join(",") };
-        }
-        if matches!(error, E::Version) {
-            return Self::NotSsh;
-        }
-        let lost = |kind| {
-            matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-        };
-        let closed =
-            matches!(&error, E::Disconnect | E::HUP) || matches!(&error, E::IO(io) if lost(io.kind()));
-        if closed { Self::Closed } else { Self::Protocol(error.into()) }
-    }
-}
-
-fn kind_name(kind: &russh::AlgorithmKind) -> &'static str {
-    match kind {
-        russh::AlgorithmKind::Kex => "key exchange",
-        russh::AlgorithmKind::Key => "host key",
-        russh::AlgorithmKind::Cipher => "cipher",
-        russh::AlgorithmKind::Compression => "compression",
-        russh::AlgorithmKind::Mac => "MAC",
+impl From<PacketError> for ProtocolFault {
+    fn from(error: PacketError) -> Self {
+        Self::Transport(error.into())
     }
 }

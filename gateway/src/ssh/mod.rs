@@ -1,16 +1,15 @@
-//! The SSH sides of a session and the relay between them.
+//! The SSH sides of a session and the relay between them: the asynchronous driver of `portreeve-ssh`.
 //!
-//! The only place that names russh; no russh type is part of a public signature. The flow is linear:
-//! [`upstream::connect`] learns the target's host key, [`downstream::accept`] shows the user derived
-//! keys and learns the login, [`upstream::Upstream::log_in`] takes the certificate to the target, and
-//! [`relay::run`] joins both sides until one of them ends. Decisions are the caller's throughout.
+//! The flow is linear: [`upstream::connect`] learns the target's host key, [`downstream::accept`] shows
+//! the user derived keys and learns the login, [`upstream::Upstream::log_in`] takes the certificate to
+//! the target, and [`relay::run`] joins both sides until one of them ends. Decisions are the caller's
+//! throughout; no type of `portreeve-ssh` is part of a signature that the session uses.
 
-mod algorithms;
-mod asked;
 pub mod downstream;
 mod fault;
-mod lifeline;
+mod link;
 pub mod observe;
+mod offers;
 pub mod refusal;
 pub mod relay;
 pub mod upstream;

@@ -20,12 +20,18 @@ pub enum Decision {
 pub struct ObserverFailed(pub String);
 
 /// Sees everything that crosses a relay, before it is forwarded.
+///
+/// While a future of these is pending the relay carries nothing more in that direction, so a bounded
+/// queue behind them is what keeps a slow observer from slowing the session.
 pub trait SessionObserver: Send + Sync + 'static {
     /// An event; `ChannelOpen`, requests and forwards are asked for, the others told.
     fn event(&self, event: RecordEvent) -> impl Future<Output = Result<Decision, ObserverFailed>> + Send;
 
     /// Data of a session channel; `code` is 0 for data, else the extended-data type (1 = stderr).
     /// Data of other channel kinds is only counted.
+    ///
+    /// Must be safe to cancel: a future that is dropped before it is ready has kept nothing, since
+    /// the relay asks a second time, with a copy, for what is not taken at once.
     fn data(
         &self,
         channel: ChannelNumber,

@@ -1,53 +1,43 @@
 //! Both sides joined.
 //!
-//! [`run`] owns the session from log-in to end: it spawns one task for each channel and each forward
-//! request, ends them all when a side leaves, the owner revokes, or the observer fails, and tells the
-//! user why. Invariants: nothing is forwarded before the observer has seen it; every channel open that
-//! the observer has seen is followed by exactly one `ChannelClosed`; every queue is bounded. The
-//! observer sees neither `SessionStarted` nor `SessionEnded` from here: those are the owner's.
+//! [`run`] owns the session from log-in to end, in one task: it carries messages until a side leaves,
+//! the owner revokes, or the observer fails, and then tells each side what the other said. Invariants:
+//! nothing is forwarded before the observer has seen it; every channel open that the observer has seen
+//! is followed by exactly one `ChannelClosed`; memory is bounded. The observer sees neither
+//! `SessionStarted` nor `SessionEnded` from here: those are the owner's.
 //!
-//! # Limits that follow from russh
-//!
-//! russh refills a channel's receive window when data arrives, not when it is consumed, and waits for a
-//! full queue inside the one loop that also writes. From that follow, until the transport is our own:
-//! - bulk data in both directions of one channel can stall for good once both queues (16 MiB) are full;
-//! - a channel whose reader stalls freezes the others of its connection once its queue is full;
-//! - while the target answers a request or a forward, the client is not read;
-//! - russh answers CLOSE by itself: a client that closes before the exit status has come never gets it.
-//!   A target's EOF is therefore held back (see `relay/channel.rs`);
-//! - not relayed: unknown channel and global requests (among them `break`, `eow@openssh.com` and
-//!   `no-more-sessions@openssh.com`), unknown channel types and terminal modes, texts of open failures,
-//!   and requests whose texts are not UTF-8, which end the connection.
+//! Messages cross as they are ([`portreeve_ssh::relay`]), so flow control, the order of replies and of
+//! CLOSE, and every text are the peers' own. [`pump`] carries one direction, [`joined`] both,
+//! [`judge`] says what may cross and what is told about it.
 
-mod channel;
-mod opening;
-mod request;
-mod state;
+mod events;
+mod joined;
+mod judge;
+mod modes;
+mod pump;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_core::infrastructure::SshPermissions;
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use portreeve_ssh::relay::Side;
+use portreeve_ssh::userauth::server;
+use portreeve_ssh::wire::put_string;
 use tokio::time::timeout;
 
-use self::state::State;
-use super::asked::DownstreamEvent;
+use self::joined::{Joined, Stop};
 use super::downstream::DownstreamSession;
+use super::fault::ProtocolFault;
+use super::link::PeerEnd;
+use super::link::farewell::{Farewell, reason};
 use super::observe::{ObserverFailed, SessionObserver};
-use super::upstream::{UpstreamEvent, UpstreamSession};
+use super::upstream::UpstreamSession;
+use super::user_text::one_line;
 
-/// How long channels may take to pass on what had arrived when a side left.
-const DRAINING: Duration = Duration::from_secs(2);
-
-/// How long channel tasks may take to stop when the session must end at once.
-const STOPPING: Duration = Duration::from_millis(500);
-
-/// How long the target may take to hear that the gateway leaves.
-const LEAVING: Duration = Duration::from_millis(500);
+/// How long the observer may take for what it is told at the end.
+const TELLING: Duration = Duration::from_millis(500);
 
 /// How a relay ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +60,13 @@ pub enum EndedBy {
         /// What it said, if anything; the user was told the same.
         text: Option<String>,
     },
+    /// A side broke the protocol.
+    ProtocolBroken {
+        /// Whether that was the target.
+        by_target: bool,
+        /// What was wrong, in one line.
+        fault: String,
+    },
     /// The owner ended it.
     Revoked {
         /// What the user was told.
@@ -83,100 +80,113 @@ pub enum EndedBy {
 /// the user is to read.
 pub async fn run<O: SessionObserver>(
     mut down: DownstreamSession,
-    mut up: UpstreamSession,
+    up: UpstreamSession,
     permissions: SshPermissions,
     observer: Arc<O>,
     end: impl Future<Output = String>,
 ) -> RelayOutcome {
-    let (stop, stopped) = watch::channel(false);
-    let state = Arc::new(State::new(&down, &up, permissions, observer, stopped));
-    let mut tasks = JoinSet::new();
-    let ended_by = relay_until_end(&mut down, &mut up, &state, &mut tasks, end).await;
-    conclude(&ended_by, down, &up, stop, tasks).await;
-    let (client_bytes, target_bytes) = state.totals();
+    let let_in = let_in(&mut down, &up.banners);
+    let mut joined = Joined::new(down.link, up.link, permissions, observer);
+    let stop = match let_in {
+        Err(fault) => Stop::Peer(Side::Downstream, PeerEnd::Fault(fault)),
+        Ok(()) => {
+            let mut end = pin!(end);
+            tokio::select! {
+                biased;
+                text = &mut end => Stop::Revoked(text),
+                stop = poll_fn(|cx| joined.poll(cx)) => stop,
+            }
+        }
+    };
+    conclude(joined, stop).await
+}
+
+/// Passes on the target's banners, then tells the client that its user is in.
+fn let_in(down: &mut DownstreamSession, banners: &[Vec<u8>]) -> Result<(), ProtocolFault> {
+    for text in banners {
+        let mut payload = vec![portreeve_ssh::message::USERAUTH_BANNER];
+        put_string(&mut payload, text)?;
+        put_string(&mut payload, b"")?;
+        down.link.transport.send(&[&payload])?;
+    }
+    Ok(down.link.transport.send(&[server::SUCCESS])?)
+}
+
+/// Ends both sides and tells the observer which channels that closes.
+async fn conclude<O: SessionObserver>(joined: Joined<O>, stop: Stop) -> RelayOutcome {
+    let (ended_by, to_down, to_up) = verdict(stop);
+    let (client_bytes, target_bytes) = joined.totals();
+    let closed = joined.closed_at_the_end();
+    let Joined { down, up, observer, .. } = joined;
+    let telling = async {
+        for event in closed {
+            if observer.event(event).await.is_err() {
+                break;
+            }
+        }
+    };
+    let part = |link: super::link::Link, farewell: Option<Farewell>| async {
+        if let Some(farewell) = farewell {
+            link.part(farewell).await;
+        }
+    };
+    let (_told, (), ()) = tokio::join!(timeout(TELLING, telling), part(down, to_down), part(up, to_up));
     RelayOutcome { ended_by, client_bytes, target_bytes }
 }
 
-type Tasks = JoinSet<Result<(), ObserverFailed>>;
-
-async fn relay_until_end<O: SessionObserver>(
-    down: &mut DownstreamSession,
-    up: &mut UpstreamSession,
-    state: &Arc<State<O>>,
-    tasks: &mut Tasks,
-    end: impl Future<Output = String>,
-) -> EndedBy {
-    let mut end = pin!(end);
-    loop {
-        tokio::select! {
-            biased;
-            reason = &mut end => return EndedBy::Revoked { reason },
-            Some(result) = tasks.join_next() => {
-                if let Err(failed) = flatten(result) {
-                    return EndedBy::ObserverFailed(failed);
-                }
-            }
-            event = up.next_event() => match event {
-                UpstreamEvent::Ended(text) => return EndedBy::TargetDisconnected { text },
-                UpstreamEvent::Open(open) => {
-                    let state = Arc::clone(state);
-                    tasks.spawn(async move { state.open_for_target(open).await });
-                }
-            },
-            event = down.next_event() => match event {
-                None => return EndedBy::ClientDisconnected,
-                Some(DownstreamEvent::Open(open)) => {
-                    let state = Arc::clone(state);
-                    tasks.spawn(async move { state.open_for_client(open).await });
-                }
-                Some(DownstreamEvent::Forward(asked)) => {
-                    let state = Arc::clone(state);
-                    tasks.spawn(async move { state.forward(asked).await });
-                }
-            },
+/// Who ended the session, and what the user's and the target's side are told; nothing for who has left.
+fn verdict(stop: Stop) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
+    const UNRECORDED: &str = "the session ended because it could not be recorded any more";
+    match stop {
+        Stop::Revoked(reason) => {
+            let told = Farewell::because(reason.as_str());
+            (EndedBy::Revoked { reason }, Some(told), Some(Farewell::because("")))
         }
+        Stop::Observer(failed) => {
+            let told = Farewell::because(UNRECORDED);
+            (EndedBy::ObserverFailed(failed), Some(told), Some(Farewell::because("")))
+        }
+        Stop::Peer(side, PeerEnd::Fault(fault)) => {
+            let by_target = side == Side::Upstream;
+            let text = describe(&fault);
+            let to_culprit = Farewell::Disconnect { reason: reason::PROTOCOL_ERROR, text: text.clone() };
+            let who = if by_target { "target" } else { "client" };
+            let to_other = Farewell::because(format!("the {who} broke the SSH protocol: {text}"));
+            let (to_down, to_up) = if by_target { (to_other, to_culprit) } else { (to_culprit, to_other) };
+            (EndedBy::ProtocolBroken { by_target, fault: text }, Some(to_down), Some(to_up))
+        }
+        Stop::Peer(side, PeerEnd::Disconnected { reason, text }) => {
+            let text = one_line(&String::from_utf8_lossy(&text));
+            let shown = Some(text.clone()).filter(|text| !text.is_empty());
+            left(side, shown, Farewell::Disconnect { reason, text })
+        }
+        Stop::Peer(side, PeerEnd::Closed) => left(side, None, Farewell::Close),
+        Stop::Peer(side, PeerEnd::Reset) => left(side, None, Farewell::Reset),
     }
 }
 
-fn flatten(result: Result<Result<(), ObserverFailed>, JoinError>) -> Result<(), ObserverFailed> {
-    result.unwrap_or_else(|panic| Err(ObserverFailed(format!("a channel task died: {panic}"))))
-}
-
-/// Ends both sides: what had arrived is passed on where the session ended by itself, nothing more is
-/// where it must end at once.
-async fn conclude(
-    ended_by: &EndedBy,
-    mut down: DownstreamSession,
-    up: &UpstreamSession,
-    stop: watch::Sender<bool>,
-    mut tasks: Tasks,
-) {
-    let farewell = match ended_by {
-        EndedBy::ClientDisconnected => {
-            drain(&mut tasks, DRAINING).await;
-            None
-        }
-        EndedBy::TargetDisconnected { text } => {
-            drain(&mut tasks, DRAINING).await;
-            Some(text.as_deref().unwrap_or("the target closed the connection"))
-        }
-        EndedBy::Revoked { reason } => Some(reason.as_str()),
-        EndedBy::ObserverFailed(_) => Some("the session ended because it could not be recorded any more"),
-    };
-    stop.send_replace(true);
-    drain(&mut tasks, STOPPING).await;
-    let leave = timeout(LEAVING, up.disconnect());
-    match farewell {
-        Some(text) => {
-            let (_told_user, _told_target) = tokio::join!(down.disconnect(text), leave);
-        }
-        None => {
-            leave.await.ok();
-        }
+fn left(
+    side: Side,
+    text: Option<String>,
+    to_other: Farewell,
+) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
+    match side {
+        Side::Downstream => (EndedBy::ClientDisconnected, None, Some(to_other)),
+        Side::Upstream => (EndedBy::TargetDisconnected { text }, Some(to_other), None),
     }
 }
 
-/// Waits for the tasks; a failure of the observer changes nothing any more.
-async fn drain(tasks: &mut Tasks, limit: Duration) {
-    timeout(limit, async { while tasks.join_next().await.is_some() {} }).await.ok();
+/// A fault and its causes in one line.
+fn describe(fault: &ProtocolFault) -> String {
+    let mut text = fault.to_string();
+    let mut source = std::error::Error::source(fault);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    one_line(&text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,29 +3,28 @@
 //! Two steps, so that nothing is authenticated to a target whose host key nobody judged:
 //! [`connect`] exchanges keys and shows the host key, [`Upstream::log_in`] consumes that and
 //! authenticates. Dropping either value cuts the connection. The target's own announcements of
-//! further host keys are not passed on, its log-in banner comes too late to be.
+//! further host keys are not passed on; its log-in banners are, before the user is let in.
 
-mod callbacks;
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_core::login::Login;
-use russh::client::{self, AuthResult};
-use russh::{Disconnect, SshId};
+use portreeve_ssh::host_key::HostKeySigner;
+use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
+use portreeve_ssh::userauth::client::{Answer, ClientAuth, ClientAuthError};
 use ssh_key::{Algorithm, Certificate, PrivateKey, PublicKey};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub(super) use self::callbacks::Callbacks;
-use self::callbacks::End;
-use super::algorithms;
-use super::asked::UpstreamOpen;
-use super::fault::{HandshakeFault, ProtocolFault};
-use super::lifeline::{self, Lifeline};
+use super::fault::ProtocolFault;
+use super::link::{Link, PeerEnd};
+use super::offers;
 use super::user_text::one_line;
+
+/// How targets know us. OpenSSH sends `eow@openssh.com` and other extensions only to peers whose software
+/// begins with `OpenSSH` (its compat.c), and what it sends is the user's client's to understand.
+const IDENTIFICATION: &[u8] = b"SSH-2.0-OpenSSH_portreeve";
 
 /// Why no SSH connection to a target came up; each text can be shown to the user.
 #[derive(Debug, Error)]
@@ -43,9 +42,9 @@ pub enum UpstreamError {
     #[error("what answers at the target's port is no SSH server")]
     NotSsh,
     /// No algorithm in common.
-    #[error("the target offers no {kind} algorithm that the gateway accepts (it has {theirs})")]
+    #[error("the gateway and the target have no {kind} in common (the target has {theirs})")]
     NoCommonAlgorithm {
-        /// The kind of algorithm.
+        /// The kind of algorithm and, where it matters, the direction.
         kind: &'static str,
         /// What the target offers, separated by commas.
         theirs: String,
@@ -93,30 +92,15 @@ fn quoted(text: Option<&str>) -> String {
 
 /// A target whose host key is proven and not yet judged.
 pub struct Upstream {
-    handle: client::Handle<Callbacks>,
-    host_key: PublicKey,
     link: Link,
+    host_key: PublicKey,
 }
 
 /// A target that has let the gateway in.
 pub struct UpstreamSession {
-    pub(super) handle: Arc<client::Handle<Callbacks>>,
-    link: Link,
-}
-
-/// What comes from a target, and what keeps it connected.
-struct Link {
-    opens: mpsc::Receiver<UpstreamOpen>,
-    end: watch::Receiver<End>,
-    _lifeline: Lifeline,
-}
-
-/// What a target does of its own accord.
-pub(super) enum UpstreamEvent {
-    /// It opens a channel.
-    Open(UpstreamOpen),
-    /// It has ended the connection, with this text if it gave one.
-    Ended(Option<String>),
+    pub(super) link: Link,
+    /// What the target wants users to read before they are let in (RFC 4252 section 5.4).
+    pub(super) banners: Vec<Vec<u8>>,
 }
 
 /// Exchanges versions and keys with the target behind `tcp`; `preferred` is the algorithm of the
@@ -129,47 +113,55 @@ pub async fn connect(
     preferred: Option<&Algorithm>,
     limit: Duration,
 ) -> Result<Upstream, UpstreamError> {
-    let (stream, lifeline) =
-        lifeline::tie(tcp).map_err(|error| UpstreamError::Protocol(russh::Error::from(error).into()))?;
-    let (host_key_sender, mut host_key) = oneshot::channel();
-    let (opens_sender, opens) = mpsc::channel(16);
-    let (end_sender, end) = watch::channel(End::default());
-    let callbacks = Callbacks::new(host_key_sender, opens_sender, end_sender);
-    let connecting = client::connect_stream(Arc::new(config(preferred)), stream, callbacks);
-    let handle = match timeout(limit, connecting).await {
-        Err(_) => return Err(UpstreamError::TimedOut(limit)),
-        Ok(Err(error)) => return Err(handshake_error(error, &end)),
-        Ok(Ok(handle)) => handle,
+    let config = Config {
+        preferences: offers::towards_targets(preferred),
+        host_keys: Vec::new(),
+        identification: IDENTIFICATION.into(),
+        answer_second: false,
+        rekey_bytes: None,
     };
-    let Ok(host_key) = host_key.try_recv() else {
-        return Err(UpstreamError::Closed { text: end.borrow().text() });
-    };
-    Ok(Upstream { handle, host_key, link: Link { opens, end, _lifeline: lifeline } })
-}
-
-fn config(preferred: Option<&Algorithm>) -> client::Config {
-    client::Config {
-        client_id: SshId::Standard("SSH-2.0-portreeve".into()),
-        window_size: algorithms::WINDOW,
-        maximum_packet_size: algorithms::PACKET,
-        channel_buffer_size: algorithms::CHANNEL_QUEUE,
-        preferred: algorithms::towards_targets(preferred),
-        ..client::Config::default()
+    match timeout(limit, exchange_keys(tcp, config)).await {
+        Err(_) => Err(UpstreamError::TimedOut(limit)),
+        Ok(exchanged) => exchanged.map_err(UpstreamError::from),
     }
 }
 
-fn handshake_error(error: russh::Error, end: &watch::Receiver<End>) -> UpstreamError {
-    match HandshakeFault::from(error) {
-        HandshakeFault::Closed => UpstreamError::Closed { text: end.borrow().text() },
-        HandshakeFault::NotSsh => UpstreamError::NotSsh,
-        HandshakeFault::NoCommonAlgorithm { kind, theirs } => {
-            UpstreamError::NoCommonAlgorithm { kind, theirs: one_line(&theirs) }
+async fn exchange_keys(tcp: TcpStream, config: Config) -> Result<Upstream, PeerEnd> {
+    let mut link = Link::new(tcp, Transport::new(Role::Client, config)?)?;
+    match link.next_event().await? {
+        Event::KeysExchanged { host_key: Some(host_key) } => Ok(Upstream { link, host_key: host_key.key() }),
+        Event::KeysExchanged { host_key: None }
+        | Event::Proposed
+        | Event::Message(_)
+        | Event::Disconnected { .. } => Err(ProtocolFault::NoHostKey.into()),
+    }
+}
+
+impl From<PeerEnd> for UpstreamError {
+    fn from(end: PeerEnd) -> Self {
+        match end {
+            PeerEnd::Disconnected { text, .. } => Self::Closed { text: shown(&text) },
+            PeerEnd::Closed | PeerEnd::Reset => Self::Closed { text: None },
+            PeerEnd::Fault(ProtocolFault::Transport(TransportError::Identification(_))) => Self::NotSsh,
+            PeerEnd::Fault(ProtocolFault::Transport(TransportError::Negotiation(missing))) => {
+                Self::NoCommonAlgorithm { kind: missing.what, theirs: one_line(&missing.server) }
+            }
+            PeerEnd::Fault(fault) => Self::Protocol(fault),
         }
-        HandshakeFault::Protocol(fault) => UpstreamError::Protocol(fault),
     }
+}
+
+/// What a peer said, as it can be shown; `None` when it said nothing.
+fn shown(text: &[u8]) -> Option<String> {
+    Some(one_line(&String::from_utf8_lossy(text))).filter(|text| !text.is_empty())
 }
 
 impl Upstream {
+    /// The target's identification line, without its line end.
+    pub fn identification(&self) -> &[u8] {
+        self.link.transport.peer_identification().unwrap_or_default()
+    }
+
     /// The host key that the target has proven to own.
     pub fn host_key(&self) -> &PublicKey {
         &self.host_key
@@ -186,49 +178,48 @@ impl Upstream {
         certificate: Certificate,
         limit: Duration,
     ) -> Result<UpstreamSession, LogInError> {
-        let Self { mut handle, link, .. } = self;
-        let trying = handle.authenticate_openssh_cert(login.as_str(), Arc::new(key), certificate);
-        match timeout(limit, trying).await {
+        match timeout(limit, self.authenticate(login, &key, &certificate)).await {
             Err(_) => Err(LogInError::TimedOut(limit)),
-            Ok(Ok(AuthResult::Success)) => Ok(UpstreamSession { handle: Arc::new(handle), link }),
-            Ok(Ok(AuthResult::Failure { partial_success: true, .. })) => {
-                Err(LogInError::FurtherAuthentication { login: login.clone() })
-            }
-            Ok(Ok(AuthResult::Failure { partial_success: false, .. })) => Err(link.refusal(login)),
-            Ok(Err(russh::Error::SendError | russh::Error::RecvError)) => {
-                Err(LogInError::Disconnected { text: link.end.borrow().text() })
-            }
-            Ok(Err(error)) => Err(LogInError::Protocol(error.into())),
+            Ok(authenticated) => authenticated.map_err(|end| LogInError::new(login, end)),
         }
+    }
+
+    async fn authenticate(
+        self,
+        login: &Login,
+        key: &PrivateKey,
+        certificate: &Certificate,
+    ) -> Result<UpstreamSession, PeerEnd> {
+        let Self { mut link, .. } = self;
+        let signer = HostKeySigner::new(key, Some(certificate))?;
+        let session_id = link.transport.session_id().to_vec();
+        let (mut auth, request) = ClientAuth::start(login.as_str(), &signer, certificate, &session_id)?;
+        link.transport.send(&[&request])?;
+        let mut banners = Vec::new();
+        loop {
+            // A key exchange may come between.
+            let Event::Message(range) = link.next_event().await? else { continue };
+            match auth.receive(link.transport.payload(range))? {
+                Answer::Send(payload) => link.transport.send(&[&payload])?,
+                Answer::Banner(text) => banners.push(text),
+                Answer::LoggedIn => break,
+            }
+        }
+        link.transport.authenticated();
+        Ok(UpstreamSession { link, banners })
     }
 }
 
-impl Link {
-    /// russh reports a refusal and a lost connection alike; how the connection ended tells them apart.
-    fn refusal(&self, login: &Login) -> LogInError {
-        match &*self.end.borrow() {
-            End::Running | End::NoMethodLeft => LogInError::Refused { login: login.clone() },
-            lost @ (End::Disconnected { .. } | End::Lost) => LogInError::Disconnected { text: lost.text() },
-        }
-    }
-}
-
-impl UpstreamSession {
-    /// The next thing that the target does of its own accord.
-    pub(super) async fn next_event(&mut self) -> UpstreamEvent {
-        let Link { opens, end, .. } = &mut self.link;
-        tokio::select! {
-            biased;
-            Some(open) = opens.recv() => UpstreamEvent::Open(open),
-            ended = end.wait_for(|end| !matches!(end, End::Running)) => {
-                UpstreamEvent::Ended(ended.ok().and_then(|end| end.text()))
+impl LogInError {
+    fn new(login: &Login, end: PeerEnd) -> Self {
+        let login = login.clone();
+        match end {
+            PeerEnd::Disconnected { text, .. } => Self::Disconnected { text: shown(&text) },
+            PeerEnd::Closed | PeerEnd::Reset => Self::Disconnected { text: None },
+            PeerEnd::Fault(ProtocolFault::ClientAuth(ClientAuthError::Refused { partial, .. })) => {
+                if partial { Self::FurtherAuthentication { login } } else { Self::Refused { login } }
             }
+            PeerEnd::Fault(fault) => Self::Protocol(fault),
         }
-    }
-
-    /// Tells the target that the gateway leaves.
-    pub(super) async fn disconnect(&self) {
-        // An error means that the target has left first.
-        self.handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
     }
 }

@@ -291,7 +291,9 @@ impl Server {
             Ok(up) => up.host_key().clone(),
             Err(_) => self.ca.public_key().clone(),
         };
-        let Ok(attempt) = downstream::accept(tcp, host_key::derive(&secret, &key), LIMIT).await else {
+        let shown = up.as_ref().map_or(&b"SSH-2.0-portreeve"[..], |up| up.identification());
+        let keys = host_key::derive(&secret, &key);
+        let Ok(attempt) = downstream::accept(tcp, keys, shown, LIMIT).await else {
             return;
         };
         let up = match up {

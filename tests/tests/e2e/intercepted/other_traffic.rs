@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use portreeve_tests::Route;
+use portreeve_tests::deadline::until;
 use portreeve_tests::topology::{ECHO_PORT, OPEN4, OPEN6, SSH_PORT, TARGET4, TARGET6, at};
 
-use super::{Check, first_line};
+use super::{Check, SOON, first_line};
 use crate::beds::Beds;
 use crate::ssh::{converse, noise};
 
@@ -20,9 +21,14 @@ fn banners(beds: &Beds) -> Result<()> {
         let line = first_line(bed, address)?;
         ensure!(line.starts_with("SSH-2.0-OpenSSH"), "{address} answers {line:?}");
     }
+    // Targets are known by their own line, and every connection to them is in the access log.
     for address in [at(TARGET4, SSH_PORT), at(TARGET6, SSH_PORT)] {
         let line = first_line(bed, address)?;
-        ensure!(line.starts_with("SSH-2.0-portreeve"), "{address} answers {line:?}");
+        ensure!(line.starts_with("SSH-2.0-OpenSSH"), "{address} answers {line:?}");
+        until("the access event", SOON, || {
+            let log = bed.gateway()?.access_log()?;
+            Ok(log.iter().any(|event| event["target"] == address.to_string()).then_some(()))
+        })?;
     }
     Ok(())
 }

@@ -1,9 +1,4 @@
-//! Cases that a relay of whole channels is known to fail; each passes on the direct route.
-//!
-//! They are ignored until sessions are relayed message by message, and then must pass. The reasons, in
-//! the order of the cases: russh waits for a full queue in the one loop that also writes; that loop
-//! serves all channels of a connection; it answers CLOSE by itself, before the exit status is through;
-//! and it cannot pass on the text of an open failure.
+//! Cases that a relay of whole channels fails by design, and a relay of messages must pass.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,15 +12,11 @@ use crate::ssh::{LIMIT, Standing, TARGET, scratch, ssh};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("bulk_both_ways_at_once", both_ways)
-        .expecting(&[("status", "exit 0"), ("stdout", "100000000\n")])
-        .known_to_fail("russh: queue deadlock"),
+        .expecting(&[("status", "exit 0"), ("stdout", "100000000\n")]),
     Case::new("a_channel_beside_a_stalled_one", beside_stalled)
-        .expecting(&[("status", "exit 0"), ("stdout", "quick\n")])
-        .known_to_fail("russh: shared stall"),
-    Case::new("exit_codes_over_a_master", exit_codes)
-        .expecting(&[("status", "150 x exit 3")])
-        .known_to_fail("russh: early CLOSE"),
-    Case::new("why_a_forward_failed", open_failure).known_to_fail("russh: text is lost"),
+        .expecting(&[("status", "exit 0"), ("stdout", "quick\n")]),
+    Case::new("exit_codes_over_a_master", exit_codes).expecting(&[("status", "150 x exit 3")]),
+    Case::new("why_a_forward_failed", open_failure),
 ];
 
 fn both_ways(bed: &Testbed) -> Result<Observation> {

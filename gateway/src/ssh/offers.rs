@@ -1,0 +1,120 @@
+//! What is offered to users and to targets. Pure.
+//!
+//! Towards targets our order decides (RFC 4253 section 7.1), towards users theirs does, so the choice
+//! there is made by offering less: where the client has AES-GCM and this machine has instructions for
+//! it, nothing else is offered, as ChaCha20-Poly1305 costs five times as much.
+
+use portreeve_ssh::cipher::Cipher;
+use portreeve_ssh::negotiation::{Direction, HostKeyAlgorithm, KexInit, Preferences};
+use ssh_key::Algorithm;
+
+const AES_GCM: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm];
+
+/// What targets are asked for; `pinned` is the algorithm of the host key that is known already.
+pub(super) fn towards_targets(pinned: Option<&Algorithm>) -> Preferences {
+    let mut preferences = Preferences { ciphers: by_cost(has_aes()), ..Preferences::default() };
+    // Stable: nothing else moves, so that the same target always shows the same key.
+    preferences.host_keys.sort_by_key(|algorithm| !pinned.is_some_and(|pinned| is_for(*algorithm, pinned)));
+    preferences
+}
+
+/// What users are offered who have not said what they have.
+pub(super) fn towards_users() -> Preferences {
+    Preferences { ciphers: by_cost(has_aes()), ..Preferences::default() }
+}
+
+/// The cheapest ciphers that the client has in both directions, if some are much cheaper than others;
+/// which of them is up to the client.
+pub(super) fn narrowed(asked: &KexInit) -> Option<Vec<Cipher>> {
+    narrowed_with(has_aes(), asked)
+}
+
+fn narrowed_with(has_aes: bool, asked: &KexInit) -> Option<Vec<Cipher>> {
+    let cheap: &[Cipher] = if has_aes { &AES_GCM } else { &[Cipher::ChaCha20Poly1305] };
+    let shared = |cipher: &Cipher| {
+        [Direction::ClientToServer, Direction::ServerToClient]
+            .into_iter()
+            .all(|direction| asked.offers_cipher(direction, *cipher))
+    };
+    let shared: Vec<Cipher> = cheap.iter().copied().filter(shared).collect();
+    (!shared.is_empty()).then_some(shared)
+}
+
+fn by_cost(has_aes: bool) -> Vec<Cipher> {
+    let mut ciphers = Cipher::ALL.to_vec();
+    if !has_aes {
+        ciphers.sort_by_key(|cipher| *cipher != Cipher::ChaCha20Poly1305);
+    }
+    ciphers
+}
+
+/// Whether a host key of type `key` can be shown as `algorithm`; a stored RSA key names no hash.
+fn is_for(algorithm: HostKeyAlgorithm, key: &Algorithm) -> bool {
+    let name = if matches!(key, Algorithm::Rsa { .. }) { "ssh-rsa" } else { key.as_str() };
+    let certified = algorithm.key_type().strip_suffix("-cert-v01@openssh.com");
+    certified.unwrap_or(algorithm.key_type()) == name
+}
+
+fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    let has = std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
+}
+
+#[cfg(test)]
+mod tests {
+    use portreeve_ssh::negotiation::{Extras, Role};
+    use ssh_key::{EcdsaCurve, HashAlg};
+
+    use super::*;
+
+    fn names(pinned: Option<Algorithm>) -> Vec<&'static str> {
+        towards_targets(pinned.as_ref()).host_keys.into_iter().map(HostKeyAlgorithm::name).collect()
+    }
+
+    #[test]
+    fn the_pinned_algorithm_is_asked_for_first_and_nothing_is_lost() {
+        let all = names(None);
+        assert_eq!(all[..2], ["ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519"]);
+        for hash in [None, Some(HashAlg::Sha256)] {
+            let rsa = names(Some(Algorithm::Rsa { hash }));
+            assert!(rsa[..4].iter().all(|name| name.starts_with("rsa-sha2-")), "{rsa:?}");
+            assert_eq!(rsa[4..6], all[..2]);
+        }
+        let p384 = names(Some(Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 }));
+        assert_eq!(p384[1], "ecdsa-sha2-nistp384");
+        assert_eq!(p384.len(), all.len());
+        assert_eq!(names(Some(Algorithm::Dsa)), all);
+    }
+
+    fn asked(ciphers: &[Cipher]) -> KexInit {
+        let preferences = Preferences { ciphers: ciphers.to_vec(), ..Preferences::default() };
+        KexInit::new(Role::Client, &preferences, [0; 16], Extras { ext_info: false, strict: false })
+    }
+
+    #[test]
+    fn only_what_is_cheap_here_is_offered_where_the_client_has_it() {
+        use Cipher::{Aes128Ctr, Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
+        let table = [
+            (true, &[ChaCha20Poly1305, Aes128Ctr, Aes256Gcm, Aes128Gcm][..], Some(AES_GCM.to_vec())),
+            (true, &[ChaCha20Poly1305, Aes256Gcm], Some(vec![Aes256Gcm])),
+            (true, &[ChaCha20Poly1305, Aes128Ctr], None),
+            (false, &[Aes128Gcm, ChaCha20Poly1305], Some(vec![ChaCha20Poly1305])),
+            (false, &[Aes128Gcm, Aes128Ctr], None),
+        ];
+        for (has_aes, ciphers, expected) in table {
+            assert_eq!(narrowed_with(has_aes, &asked(ciphers)), expected, "{has_aes} {ciphers:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_cost_loses_nothing() {
+        assert_eq!(by_cost(true)[..2], AES_GCM);
+        assert_eq!(by_cost(false)[0], Cipher::ChaCha20Poly1305);
+        assert_eq!(by_cost(false).len(), Cipher::ALL.len());
+    }
+}

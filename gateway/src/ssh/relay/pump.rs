@@ -1,0 +1,257 @@
+//! One direction of a session: reads, looks, forwards.
+//!
+//! Invariants: messages leave in the order they came; a message is looked at once, and only when the
+//! receiving side takes it: until then it stays where it was read, and nothing more is read. What the
+//! sending side is answered with (replies to pings, refusals) is bounded by the same rule. While a side
+//! exchanges keys only what is due to that side waits; its own messages of the exchange come by
+//! themselves.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use portreeve_core::infrastructure::SshPermissions;
+use portreeve_core::record::{ChannelNumber, RecordEvent};
+use portreeve_ssh::message;
+use portreeve_ssh::relay::{Channel, ChannelId, Relay, Request, Seen, Side, refused_open, refused_request};
+use portreeve_ssh::transport::{Event, Transport};
+
+use super::events::{self, source};
+use super::judge::{Fate, Judged, judge};
+use crate::ssh::fault::ProtocolFault;
+use crate::ssh::link::{Link, PeerEnd};
+use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
+
+/// Bytes that may wait to be written to a side before no more is read for it.
+const HIGH_WATER: usize = 256 * 1024;
+/// Bytes that may wait to be written to a side that makes us answer it; above what relayed messages
+/// alone can reach, so that the two directions do not wait for each other.
+const ANSWERS_HIGH_WATER: usize = 1024 * 1024;
+
+/// Why a direction cannot go on.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The side that sends has ended.
+    Sender(PeerEnd),
+    /// Nothing can be sent to the side that receives.
+    Receiver(ProtocolFault),
+    /// The observer failed.
+    Observer(ObserverFailed),
+}
+
+/// What a direction works with.
+pub(super) struct Lane<'a, O> {
+    /// Who sends.
+    pub(super) side: Side,
+    pub(super) from: &'a mut Link,
+    pub(super) to: &'a mut Link,
+    pub(super) channels: &'a mut Relay,
+    pub(super) permissions: SshPermissions,
+    pub(super) observer: &'a Arc<O>,
+    pub(super) closed_bytes: &'a mut (u64, u64),
+}
+
+/// How far a direction is.
+#[derive(Default)]
+pub(super) struct Pump {
+    /// A message that the receiving side could not take yet, where the transport holds it.
+    stalled: Option<Range<usize>>,
+    /// A message that the observer has not answered for yet.
+    watched: Option<Watched>,
+}
+
+type Watching = Pin<Box<dyn Future<Output = Result<Decision, ObserverFailed>> + Send>>;
+
+struct Watched {
+    message: Range<usize>,
+    judged: Judged,
+    watching: Watching,
+}
+
+impl Pump {
+    /// Carries all that is here and reads once; whether anything moved.
+    pub(super) fn turn<O: SessionObserver>(
+        &mut self,
+        mut lane: Lane<'_, O>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Halt> {
+        let (mut moved, mut has_read) = (false, false);
+        loop {
+            if let Some(watched) = &mut self.watched {
+                let Poll::Ready(answer) = watched.watching.as_mut().poll(cx) else { return Ok(moved) };
+                let decision = answer.map_err(Halt::Observer)?;
+                if let Some(Watched { message, judged, .. }) = self.watched.take() {
+                    lane.settle(message, judged.after(decision))?;
+                }
+                moved = true;
+            }
+            let Some(message) = self.next_message(&mut lane)? else {
+                if has_read || lane.from.transport.pending().len() >= ANSWERS_HIGH_WATER {
+                    return Ok(moved);
+                }
+                match lane.from.poll_read(cx) {
+                    Poll::Pending => return Ok(moved),
+                    Poll::Ready(read) => read.map_err(Halt::Sender)?,
+                }
+                (moved, has_read) = (true, true);
+                continue;
+            };
+            if !takes(&lane.to.transport) {
+                self.stalled = Some(message);
+                return Ok(moved);
+            }
+            moved = true;
+            self.watched = lane.carry(message, cx)?;
+        }
+    }
+
+    /// Whether a message waits where it was read, so that the buffer must stay as it is.
+    pub(super) const fn holds_message(&self) -> bool {
+        self.stalled.is_some() || self.watched.is_some()
+    }
+
+    /// The next message that is here, if any.
+    fn next_message<O>(&mut self, lane: &mut Lane<'_, O>) -> Result<Option<Range<usize>>, Halt> {
+        if let Some(stalled) = self.stalled.take() {
+            return Ok(Some(stalled));
+        }
+        loop {
+            match lane.from.transport.poll().map_err(|error| Halt::Sender(error.into()))? {
+                None => return Ok(None),
+                Some(Event::Message(range)) => return Ok(Some(range)),
+                Some(Event::Disconnected { reason, text }) => {
+                    return Err(Halt::Sender(PeerEnd::Disconnected { reason, text }));
+                }
+                Some(Event::Proposed | Event::KeysExchanged { .. }) => {}
+            }
+        }
+    }
+}
+
+/// Whether a side takes a message now.
+fn takes(transport: &Transport) -> bool {
+    transport.can_send() && transport.pending().len() < HIGH_WATER
+}
+
+impl<O: SessionObserver> Lane<'_, O> {
+    /// Looks at a message and sends it on, unless the observer has to think about it.
+    fn carry(&mut self, range: Range<usize>, cx: &mut Context<'_>) -> Result<Option<Watched>, Halt> {
+        let payload: &[u8] = self.from.transport.payload(range.clone());
+        match payload.first().copied().unwrap_or_default() {
+            message::GLOBAL_REQUEST..=message::CHANNEL_FAILURE => {}
+            // RFC 4252 section 5.1: after the success, further requests are ignored.
+            message::USERAUTH_REQUEST..message::GLOBAL_REQUEST => return Ok(None),
+            _ => {
+                let told = self.from.transport.unimplemented();
+                return told.map(|()| None).map_err(|error| Halt::Sender(error.into()));
+            }
+        }
+        let seen = self.channels.see(self.side, payload).map_err(|error| Halt::Sender(error.into()))?;
+        if let Seen::Data { channel, code, data } = seen {
+            let recorded = self.channels.channel(channel).is_some_and(|channel| channel.is_session);
+            if !recorded {
+                return forward(self.to, payload);
+            }
+            return match watch_data(self.observer, (channel, self.side, code), data, cx)? {
+                Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching })),
+                None => forward(self.to, payload),
+            };
+        }
+        if is_end_of_writing(&seen) && !is_openssh(&self.to.transport) {
+            return self.settle(range, Fate::Conceal).map(|()| None);
+        }
+        if let Seen::Closed { channel } = &seen {
+            count(self.closed_bytes, channel);
+        }
+        let mut judged = judge(self.side, seen, self.permissions);
+        match judged.event.take() {
+            Some(event) => {
+                let watching = watch(Arc::clone(self.observer), event);
+                Ok(Some(Watched { message: range, judged, watching }))
+            }
+            None if judged.fate == Fate::Forward => forward(self.to, payload),
+            None => self.settle(range, judged.fate).map(|()| None),
+        }
+    }
+
+    /// Does with a message what was decided.
+    fn settle(&mut self, range: Range<usize>, fate: Fate) -> Result<(), Halt> {
+        let payload: &[u8] = self.from.transport.payload(range);
+        let unreadable = |error| Halt::Sender(PeerEnd::Fault(ProtocolFault::Wire(error)));
+        match fate {
+            Fate::Forward => self.to.transport.send(&[payload]).map_err(|error| Halt::Receiver(error.into())),
+            Fate::RefuseOpen => {
+                let reply = refused_open(self.channels, self.side, payload).map_err(unreadable)?;
+                self.from.transport.send(&[&reply]).map_err(|error| Halt::Sender(error.into()))
+            }
+            Fate::RefuseRequest => {
+                let request = refused_request(payload).map_err(unreadable)?;
+                self.to.transport.send(&[&request]).map_err(|error| Halt::Receiver(error.into()))
+            }
+            Fate::Conceal => {
+                let request = refused_request(payload).map_err(unreadable)?;
+                // Only who wants a reply must get one.
+                if request.last() == Some(&0) {
+                    return Ok(());
+                }
+                self.to.transport.send(&[&request]).map_err(|error| Halt::Receiver(error.into()))
+            }
+        }
+    }
+}
+
+/// OpenSSH's PROTOCOL file, section 2.1.
+fn is_end_of_writing(seen: &Seen<'_>) -> bool {
+    matches!(seen, Seen::Request { request: Request::Other { name: b"eow@openssh.com" }, .. })
+}
+
+/// Whether a peer gets what OpenSSH sends only to its like; targets take us for one, whoever the user's
+/// client is.
+fn is_openssh(transport: &Transport) -> bool {
+    transport.peer_identification().is_some_and(|line| line.starts_with(b"SSH-2.0-OpenSSH"))
+}
+
+/// Data is told, and forwarded.
+const TOLD: Judged = Judged { fate: Fate::Forward, if_refused: Fate::Forward, event: None };
+
+fn forward(to: &mut Link, payload: &[u8]) -> Result<Option<Watched>, Halt> {
+    to.transport.send(&[payload]).map(|()| None).map_err(|error| Halt::Receiver(error.into()))
+}
+
+fn count(totals: &mut (u64, u64), channel: &Channel) {
+    totals.0 += channel.downstream_bytes;
+    totals.1 += channel.upstream_bytes;
+}
+
+/// Shows data of a session channel to the observer; what it does not take at once is copied, as it must
+/// not hold on to the buffer.
+fn watch_data<O: SessionObserver>(
+    observer: &Arc<O>,
+    (channel, side, code): (ChannelId, Side, u32),
+    data: &[u8],
+    cx: &mut Context<'_>,
+) -> Result<Option<Watching>, Halt> {
+    let (channel, source) = (ChannelNumber(channel.0), source(side));
+    let at_once = pin!(observer.data(channel, source, code, data)).poll(cx);
+    if let Poll::Ready(taken) = at_once {
+        return taken.map(|()| None).map_err(Halt::Observer);
+    }
+    let (observer, data) = (Arc::clone(observer), data.to_vec());
+    Ok(Some(Box::pin(async move {
+        observer.data(channel, source, code, &data).await.map(|()| Decision::Forward)
+    })))
+}
+
+/// Shows an event to the observer. A channel that it does not want is closed for it at once.
+fn watch<O: SessionObserver>(observer: Arc<O>, event: RecordEvent) -> Watching {
+    let closed = events::closed_if_refused(&event);
+    Box::pin(async move {
+        let decision = observer.event(event).await?;
+        if let (Decision::Refuse, Some(closed)) = (decision, closed) {
+            observer.event(closed).await?;
+        }
+        Ok(decision)
+    })
+}

@@ -1,0 +1,257 @@
+//! A relay between two peers that run on the same transport, over loopback.
+
+use std::sync::Mutex;
+use std::task::Poll;
+use std::time::Duration;
+
+use portreeve_core::record::{ChannelKind, ChannelNumber, RecordEvent, Source};
+use portreeve_ssh::host_key::HostKeySigner;
+use portreeve_ssh::message;
+use portreeve_ssh::negotiation::{Preferences, Role};
+use portreeve_ssh::transport::{Config, Event, Transport};
+use ssh_key::{Algorithm, PrivateKey};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::ssh::link::Link;
+use crate::ssh::observe::Decision;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Remembers events and takes its time for data.
+#[derive(Default)]
+struct Slow {
+    pause: Option<Duration>,
+    events: Mutex<Vec<RecordEvent>>,
+    seen: Mutex<Vec<(Source, usize)>>,
+}
+
+impl SessionObserver for Slow {
+    async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
+        tokio::task::yield_now().await;
+        let unwanted = matches!(&event, RecordEvent::Exec { command, .. } if command.0 == b"unwanted");
+        self.events.lock().unwrap().push(event);
+        Ok(if unwanted { Decision::Refuse } else { Decision::Forward })
+    }
+
+    async fn data(
+        &self,
+        _channel: ChannelNumber,
+        source: Source,
+        _code: u32,
+        data: &[u8],
+    ) -> Result<(), ObserverFailed> {
+        if let Some(pause) = self.pause {
+            tokio::time::sleep(pause).await;
+        }
+        self.seen.lock().unwrap().push((source, data.len()));
+        Ok(())
+    }
+}
+
+struct Bed {
+    user: Link,
+    target: Link,
+    observer: Arc<Slow>,
+    running: JoinHandle<RelayOutcome>,
+}
+
+/// Both connections with their keys exchanged, and a relay between them.
+async fn bed(observer: Slow, permissions: SshPermissions, rekey_bytes: Option<u64>) -> Bed {
+    let observer = Arc::new(observer);
+    let (mut user, down) = connected(rekey_bytes).await;
+    let (up, target) = connected(rekey_bytes).await;
+    let up = UpstreamSession { link: up, banners: vec![b"be good\n".to_vec()] };
+    let watching = Arc::clone(&observer);
+    let session = run(DownstreamSession { link: down }, up, permissions, watching, std::future::pending());
+    let running = tokio::spawn(session);
+    assert_eq!(next(&mut user).await[..13], *b"\x35\0\0\0\x08be good\n");
+    assert_eq!(next(&mut user).await, [message::USERAUTH_SUCCESS]);
+    Bed { user, target, observer, running }
+}
+
+/// A client and a server whose keys are exchanged.
+async fn connected(rekey_bytes: Option<u64>) -> (Link, Link) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (client, server) =
+        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+    let link = |tcp, role, host_keys| {
+        let preferences = Preferences::default();
+        let identification = portreeve_ssh::IDENTIFICATION.into();
+        let config = Config { identification, preferences, host_keys, answer_second: false, rekey_bytes };
+        Link::new(tcp, Transport::new(role, config).unwrap()).unwrap()
+    };
+    let client = link(client.unwrap(), Role::Client, Vec::new());
+    let server = link(server.unwrap().0, Role::Server, vec![HostKeySigner::new(&key, None).unwrap()]);
+    let exchange = async |mut link: Link| {
+        assert!(matches!(link.next_event().await, Ok(Event::KeysExchanged { .. })));
+        link.transport.authenticated();
+        link
+    };
+    tokio::join!(exchange(client), exchange(server))
+}
+
+/// The next message, which must come soon.
+async fn next(link: &mut Link) -> Vec<u8> {
+    loop {
+        let event = timeout(LIMIT, link.next_event()).await.expect("a message comes").unwrap();
+        if let Event::Message(range) = event {
+            return link.transport.payload(range).to_vec();
+        }
+    }
+}
+
+async fn say(link: &mut Link, payload: &[u8]) {
+    link.transport.send(&[payload]).unwrap();
+    write_out(link).await;
+}
+
+async fn write_out(link: &mut Link) {
+    poll_fn(|cx| {
+        link.poll_flush(cx);
+        if link.transport.pending().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn message(number: u8, channel: u32, rest: &[u8]) -> Vec<u8> {
+    [&[number][..], &channel.to_be_bytes(), rest].concat()
+}
+
+fn string(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_string(&mut out, text).unwrap();
+    out
+}
+
+fn open(kind: &[u8], number: u32) -> Vec<u8> {
+    let numbers = [number.to_be_bytes(), u32::MAX.to_be_bytes(), 32_768_u32.to_be_bytes()].concat();
+    [&[message::CHANNEL_OPEN][..], &string(kind), &numbers].concat()
+}
+
+/// Opens a session channel that the user calls 5 and the target 9.
+async fn open_session(bed: &mut Bed) {
+    say(&mut bed.user, &open(b"session", 5)).await;
+    assert_eq!(next(&mut bed.target).await, open(b"session", 5));
+    let rest = [9_u32.to_be_bytes(), u32::MAX.to_be_bytes(), 32_768_u32.to_be_bytes()].concat();
+    let confirmation = message(message::CHANNEL_OPEN_CONFIRMATION, 5, &rest);
+    say(&mut bed.target, &confirmation).await;
+    assert_eq!(next(&mut bed.user).await, confirmation);
+}
+
+/// Sends `count` numbered pieces to the peer's `channel` while it expects as many.
+async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) {
+    let filler = vec![7; 20_000];
+    let (mut sent, mut received) = (0_u32, 0_u32);
+    while sent < count || received < count || !link.transport.pending().is_empty() {
+        while sent < count && link.transport.can_send() && link.transport.pending().len() < 300_000 {
+            let piece = string(&[&sent.to_be_bytes()[..], &filler].concat());
+            link.transport.send(&[&message(message::CHANNEL_DATA, channel, &piece)]).unwrap();
+            sent += 1;
+        }
+        if link.transport.wants_rekey() {
+            link.transport.propose().unwrap();
+        }
+        let Ok(event) = timeout(Duration::from_millis(1), link.next_event()).await else { continue };
+        if let Event::Message(range) = event.unwrap() {
+            let payload = link.transport.payload(range);
+            assert_eq!(payload[0], message::CHANNEL_DATA);
+            assert_eq!(payload[9..13], received.to_be_bytes(), "lost or out of order");
+            received += 1;
+        }
+    }
+    // The other side may still exchange keys.
+    timeout(Duration::from_millis(500), link.next_event()).await.ok();
+}
+
+async fn bulk_both_ways(pause: Option<Duration>, rekey_bytes: Option<u64>, count: u32) {
+    let mut bed = bed(Slow { pause, ..Slow::default() }, SshPermissions::NONE, rekey_bytes).await;
+    open_session(&mut bed).await;
+    let Bed { mut user, mut target, observer, running } = bed;
+    let both = async {
+        tokio::join!(exchange_bulk(&mut user, 9, count), exchange_bulk(&mut target, 5, count));
+    };
+    timeout(LIMIT, both).await.expect("nobody waits for ever");
+    drop(user);
+    let outcome = timeout(LIMIT, running).await.unwrap().unwrap();
+    assert_eq!(outcome.ended_by, EndedBy::ClientDisconnected);
+    let bytes = u64::from(count) * 20_004;
+    assert_eq!((outcome.client_bytes, outcome.target_bytes), (bytes, bytes));
+    assert_eq!(observer.seen.lock().unwrap().len(), 2 * count as usize, "each piece is seen once");
+    let closed =
+        RecordEvent::ChannelClosed { channel: ChannelNumber(0), client_bytes: bytes, target_bytes: bytes };
+    assert_eq!(observer.events.lock().unwrap().last(), Some(&closed));
+}
+
+#[tokio::test]
+async fn bulk_both_ways_keeps_order_while_everybody_exchanges_keys() {
+    bulk_both_ways(None, Some(700_000), 800).await;
+}
+
+#[tokio::test]
+async fn bulk_both_ways_keeps_order_with_an_observer_that_is_behind() {
+    bulk_both_ways(Some(Duration::from_micros(200)), Some(500_000), 150).await;
+}
+
+#[tokio::test]
+async fn refusals_reach_the_side_that_is_to_answer() {
+    let mut bed = bed(Slow::default(), SshPermissions::NONE, None).await;
+    // The relay refuses an open by itself.
+    say(&mut bed.user, &open(b"auth-agent@openssh.com", 3)).await;
+    assert_eq!(next(&mut bed.user).await[..5], message(message::CHANNEL_OPEN_FAILURE, 3, b""));
+    open_session(&mut bed).await;
+    // The target is asked for something it does not know, and keeps the order of replies.
+    let asked = [string(b"auth-agent-req@openssh.com"), vec![1]].concat();
+    let unwanted = [string(b"exec"), vec![1], string(b"unwanted")].concat();
+    for request in [asked, unwanted] {
+        say(&mut bed.user, &message(message::CHANNEL_REQUEST, 9, &request)).await;
+        let refused = [string(b"refused@portreeve"), vec![1]].concat();
+        assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_REQUEST, 9, &refused));
+    }
+    // Host keys stay hidden; what is unknown crosses.
+    let global = |name| [&[message::GLOBAL_REQUEST][..], &string(name), &[0]].concat();
+    say(&mut bed.target, &global(b"hostkeys-00@openssh.com")).await;
+    say(&mut bed.target, &global(b"x@example.com")).await;
+    assert_eq!(next(&mut bed.user).await, global(b"x@example.com"));
+    let refused: Vec<_> = bed.observer.events.lock().unwrap().clone();
+    let refused = refused.iter().filter(|event| matches!(event, RecordEvent::Refused { .. })).count();
+    assert_eq!(refused, 2);
+}
+
+#[tokio::test]
+async fn a_disconnect_and_its_text_reach_the_other_side() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    open_session(&mut bed).await;
+    let text = portreeve_ssh::text::TerminalText::new("going down");
+    bed.target.transport.disconnect(7, &text).unwrap();
+    write_out(&mut bed.target).await;
+    let end = timeout(LIMIT, bed.user.next_event()).await.unwrap();
+    assert!(
+        matches!(&end, Err(PeerEnd::Disconnected { reason: 7, text }) if text == b"going down"),
+        "{end:?}"
+    );
+    drop(bed.user);
+    let outcome = bed.running.await.unwrap();
+    assert_eq!(outcome.ended_by, EndedBy::TargetDisconnected { text: Some("going down".into()) });
+    let events = bed.observer.events.lock().unwrap();
+    let kind = ChannelKind::Session;
+    let opened = RecordEvent::ChannelOpen { channel: ChannelNumber(0), source: Source::Client, kind };
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0], opened);
+}
+
+#[tokio::test]
+async fn a_message_out_of_place_ends_the_session_for_its_sender() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    // Unknown numbers are answered, late authentication requests are not.
+    say(&mut bed.user, &[200, 1, 2]).await;
+    say(&mut bed.user, &[message::USERAUTH_REQUEST]).await;
+    say(&mut bed.user, &message(message::CHANNEL_DATA, 77, &string(b"x"))).await;
+    let end = timeout(LIMIT, bed.user.next_event()).await.unwrap();
+    assert!(matches!(end, Err(PeerEnd::Disconnected { reason: 2, .. })), "{end:?}");
+    drop((bed.user, bed.target));
+    let outcome = bed.running.await.unwrap();
+    assert!(matches!(outcome.ended_by, EndedBy::ProtocolBroken { by_target: false, .. }), "{outcome:?}");
+}
