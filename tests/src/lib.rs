@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod interrupt;
 pub mod keeper;
 pub mod netns;
+pub mod raw_client;
 pub mod requirement;
 pub mod role;
 pub mod server;

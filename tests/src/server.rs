@@ -51,17 +51,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Writes the server's files below `root`, which must not exist; starts nothing.
+    /// Writes the server's files below `root`, which must not exist, with lines ahead of those of its
+    /// sshd_config; starts nothing.
     ///
     /// # Errors
     /// When a file cannot be written or a key not made.
-    pub fn prepare(root: &Path) -> Result<()> {
+    pub fn prepare(root: &Path, sshd_config_lines: &str) -> Result<()> {
         for dir in ["etc/ssh", "home", "root"] {
             fs::create_dir_all(root.join(dir))?;
         }
         fs::set_permissions(root.join("root"), Permissions::from_mode(0o700))?;
         accounts::write(root)?;
-        fs::write(root.join("etc/ssh/sshd_config"), sshd_config())?;
+        fs::write(root.join("etc/ssh/sshd_config"), sshd_config_lines.to_owned() + &sshd_config())?;
         fs::write(root.join("etc/ssh/user_ca.pub"), "")?;
         make_host_keys(root)
     }

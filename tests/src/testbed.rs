@@ -40,6 +40,8 @@ pub struct Options {
     pub policy: Option<String>,
     /// Keys laid over the gateway's configuration, with placeholders.
     pub config: Option<String>,
+    /// Lines for the server's sshd_config, ahead of the testbed's own; sshd takes the first it finds.
+    pub sshd_config: Option<String>,
     /// A directory, new or empty, that stays when the testbed goes.
     pub keep: Option<PathBuf>,
     /// The `portreeve` program, in place of the one built last.
@@ -236,7 +238,8 @@ fn prepare(
     let (policy, config) = (options.policy.as_deref(), options.config.as_deref());
     thread::scope(|scope| {
         let network = scope.spawn(|| topology.build());
-        let server = scope.spawn(|| Server::prepare(&dir.join("server")));
+        let sshd_config = options.sshd_config.as_deref().unwrap_or_default();
+        let server = scope.spawn(|| Server::prepare(&dir.join("server"), sshd_config));
         let files = binary.map(|binary| GatewayFiles::prepare(&dir.join("gateway"), binary, policy, config));
         for part in [network, server] {
             match part.join() {

@@ -81,7 +81,13 @@ pub fn run(args: Args, build: impl FnOnce() -> Result<PathBuf>) -> Result<ExitCo
         RouteArg::Intercepted => (Route::Intercepted, None),
         RouteArg::Direct => (Route::Direct, None),
     };
-    let options = Options { policy: read(args.policy)?, config: read(args.config)?, keep: args.keep, binary };
+    let options = Options {
+        policy: read(args.policy)?,
+        config: read(args.config)?,
+        keep: args.keep,
+        binary,
+        ..Options::default()
+    };
     let progress = Arc::new(Progress::default());
     let watched = Arc::clone(&progress);
     interrupt::watch(move |signal| watched.stop(signal))?;

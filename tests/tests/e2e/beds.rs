@@ -43,7 +43,7 @@ pub(crate) fn own(options: &Options) -> Result<Testbed> {
 
 /// Starts a testbed whose client knows the target's host keys, so that ssh has nothing to say
 /// about them.
-fn start(route: Route, options: &Options) -> Result<Testbed> {
+pub(crate) fn start(route: Route, options: &Options) -> Result<Testbed> {
     let bed = Testbed::start(route, options)?;
     for address in [TARGET4.to_string(), TARGET6.to_string()] {
         ssh(&bed, &[&format!("alice@{address}"), "true"])?.success()?;

@@ -15,8 +15,10 @@ pub const LINKER_PACKAGES: &[Package] =
 
 /// What tests and testbed run, each with a program that shows it on other systems.
 pub const PROGRAM_PACKAGES: &[Package] = &[
+    Package { name: "ansible-core", program: Some("ansible") },
     Package { name: "bsdextrautils", program: Some("script") },
     Package { name: "curl", program: Some("curl") },
+    Package { name: "dropbear-bin", program: Some("dbclient") },
     Package { name: "ethtool", program: Some("ethtool") },
     Package { name: "git", program: Some("git") },
     Package { name: "iproute2", program: Some("ip") },
@@ -26,7 +28,9 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "openssh-server", program: Some("sshd") },
     Package { name: "openssh-sftp-server", program: Some("sftp") },
     Package { name: "procps", program: Some("ps") },
+    Package { name: "putty-tools", program: Some("plink") },
     Package { name: "rsync", program: Some("rsync") },
+    Package { name: "sshfs", program: Some("sshfs") },
     Package { name: "tcpdump", program: Some("tcpdump") },
     Package { name: "util-linux", program: Some("nsenter") },
     Package { name: "xauth", program: Some("xauth") },

@@ -5,11 +5,16 @@
 
 mod commands;
 mod defects;
+mod endings;
 mod files;
 mod forwards;
+mod other_clients;
+mod programs;
+mod raw_messages;
 mod shared_connection;
 mod terminals;
 mod transport;
+mod volume;
 
 use std::sync::Arc;
 
@@ -27,21 +32,15 @@ struct Case {
     run: fn(&Testbed) -> Result<Observation>,
     /// Labels and the texts that must have been observed.
     expected: &'static [(&'static str, &'static str)],
-    /// Why the case is known to fail on the intercepted route.
-    defect: Option<&'static str>,
 }
 
 impl Case {
     const fn new(name: &'static str, run: fn(&Testbed) -> Result<Observation>) -> Self {
-        Self { name, run, expected: &[], defect: None }
+        Self { name, run, expected: &[] }
     }
 
     const fn expecting(self, expected: &'static [(&'static str, &'static str)]) -> Self {
         Self { expected, ..self }
-    }
-
-    const fn known_to_fail(self, reason: &'static str) -> Self {
-        Self { defect: Some(reason), ..self }
     }
 
     fn observe(&self, bed: &Testbed) -> Result<Observation> {
@@ -76,6 +75,11 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         forwards::CASES,
         shared_connection::CASES,
         transport::CASES,
+        endings::CASES,
+        programs::CASES,
+        other_clients::CASES,
+        raw_messages::CASES,
+        volume::CASES,
         defects::CASES,
     ];
     let direct_alone = std::env::args().any(|argument| argument.starts_with("direct"));
@@ -89,6 +93,4 @@ fn trial(case: Case, beds: Arc<Beds>, direct_alone: bool) -> Trial {
         return Trial::test(format!("direct::{}", case.name), move || run().map_err(failed));
     }
     Trial::test(format!("transparency::{}", case.name), move || case.compare(&beds).map_err(failed))
-        .with_kind(case.defect.unwrap_or_default())
-        .with_ignored_flag(case.defect.is_some())
 }
