@@ -9,6 +9,7 @@
     reason = "a command for people: its terminal is its output"
 )]
 
+pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod setup;
@@ -37,6 +38,8 @@ enum Verb {
     Tidy(tidy::Args),
     /// Run a command in the client's namespace of a client - gateway - server network.
     Testbed(testbed::Args),
+    /// Measure the gateway beside other ways to the same target.
+    Bench(bench::Args),
     /// Show the main job on real input.
     Demo(demo::Args),
 }
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Test(args) => test::run(args),
         Verb::Tidy(args) => tidy::run(args),
         Verb::Testbed(args) => testbed::run(args, gateway_for_testbed),
+        Verb::Bench(args) => bench::run(args),
         Verb::Demo(args) => demo::run(args, gateway_for_testbed),
     }
 }
