@@ -30,14 +30,18 @@ use tokio::time::timeout;
 use self::joined::{Joined, Stop};
 use super::downstream::DownstreamSession;
 use super::fault::ProtocolFault;
-use super::link::PeerEnd;
 use super::link::farewell::{Farewell, reason};
+use super::link::{Link, PeerEnd};
 use super::observe::{ObserverFailed, SessionObserver};
 use super::upstream::UpstreamSession;
 use super::user_text::one_line;
 
 /// How long the observer may take for what it is told at the end.
 const TELLING: Duration = Duration::from_millis(500);
+
+/// How long both sides may take to hear of an end that is not theirs; live sessions end within 2 s of
+/// the decision.
+const ENDING: Duration = Duration::from_millis(1500);
 
 /// How a relay ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,13 +129,24 @@ async fn conclude<O: SessionObserver>(joined: Joined<O>, stop: Stop) -> RelayOut
             }
         }
     };
-    let part = |link: super::link::Link, farewell: Option<Farewell>| async {
-        if let Some(farewell) = farewell {
-            link.part(farewell).await;
+    let ours = matches!(ended_by, EndedBy::Revoked { .. } | EndedBy::ObserverFailed(_));
+    let parting = async { tokio::join!(part(down, to_down), part(up, to_up)) };
+    let parting = async {
+        if ours {
+            // Dropping what is not over by then cuts it.
+            timeout(ENDING, parting).await.ok();
+        } else {
+            parting.await;
         }
     };
-    let (_told, (), ()) = tokio::join!(timeout(TELLING, telling), part(down, to_down), part(up, to_up));
+    let (_told, ()) = tokio::join!(timeout(TELLING, telling), parting);
     RelayOutcome { ended_by, client_bytes, target_bytes }
+}
+
+async fn part(link: Link, farewell: Option<Farewell>) {
+    if let Some(farewell) = farewell {
+        link.part(farewell).await;
+    }
 }
 
 /// Who ended the session, and what the user's and the target's side are told; nothing for who has left.

@@ -378,6 +378,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_does_not_pile_up_before_what_is_not() {
+        let (mut outbound, mut inbound) = pair(None);
+        for round in 0..200_u32 {
+            outbound.push(&[&round.to_be_bytes(), &[0; 1000]]).unwrap();
+            // Something always waits, as with a peer that is a little slower than we are.
+            let n = outbound.pending().len() - 100;
+            let bytes = outbound.pending()[..n].to_vec();
+            outbound.written(n);
+            feed(&mut inbound, &bytes);
+            assert!(outbound.buffer.len() < 4000, "{} bytes are kept", outbound.buffer.len());
+        }
+        let rest = outbound.pending().to_vec();
+        feed(&mut inbound, &rest);
+        for round in 0..200_u32 {
+            let range = inbound.next_packet().unwrap().unwrap();
+            assert_eq!(inbound.payload(range)[..4], round.to_be_bytes());
+        }
+    }
+
+    #[test]
     fn an_impossible_length_is_refused_before_the_packet_is_waited_for() {
         for length in [0, 5, 13, u32::try_from(MAX_PACKET_UNAUTHENTICATED + 4).unwrap(), u32::MAX] {
             let (_, mut inbound) = pair(None);

@@ -6,12 +6,14 @@
 //! bounded time.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use portreeve_ssh::text::TerminalText;
+use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use super::Link;
@@ -76,10 +78,7 @@ impl Link {
             return;
         }
         // Who has left already needs no end of output.
-        let shut = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&self.tcp),
-            nix::sys::socket::Shutdown::Write,
-        );
+        let shut = poll_fn(|cx| Pin::new(&mut self.tcp).poll_shutdown(cx)).await;
         if shut.is_ok() {
             timeout(CLOSING, self.discard_to_end()).await.ok();
         }

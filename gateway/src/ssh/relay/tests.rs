@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::ssh::link::Link;
 use crate::ssh::observe::Decision;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,12 +58,21 @@ struct Bed {
 
 /// Both connections with their keys exchanged, and a relay between them.
 async fn bed(observer: Slow, permissions: SshPermissions, rekey_bytes: Option<u64>) -> Bed {
+    bed_until(observer, permissions, rekey_bytes, std::future::pending()).await
+}
+
+async fn bed_until(
+    observer: Slow,
+    permissions: SshPermissions,
+    rekey_bytes: Option<u64>,
+    end: impl Future<Output = String> + Send + 'static,
+) -> Bed {
     let observer = Arc::new(observer);
     let (mut user, down) = connected(rekey_bytes).await;
     let (up, target) = connected(rekey_bytes).await;
     let up = UpstreamSession { link: up, banners: vec![b"be good\n".to_vec()] };
     let watching = Arc::clone(&observer);
-    let session = run(DownstreamSession { link: down }, up, permissions, watching, std::future::pending());
+    let session = run(DownstreamSession { link: down }, up, permissions, watching, end);
     let running = tokio::spawn(session);
     assert_eq!(next(&mut user).await[..13], *b"\x35\0\0\0\x08be good\n");
     assert_eq!(next(&mut user).await, [message::USERAUTH_SUCCESS]);
@@ -254,4 +262,26 @@ async fn a_message_out_of_place_ends_the_session_for_its_sender() {
     drop((bed.user, bed.target));
     let outcome = bed.running.await.unwrap();
     assert!(matches!(outcome.ended_by, EndedBy::ProtocolBroken { by_target: false, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
+    let (revoke, revoked) = tokio::sync::oneshot::channel();
+    let end = async { revoked.await.unwrap_or_default() };
+    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, None, end).await;
+    open_session(&mut bed).await;
+    let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
+    // Until every buffer on the way is full.
+    let stuffing = async {
+        loop {
+            bed.target.transport.send(&[&piece]).unwrap();
+            write_out(&mut bed.target).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(2), stuffing).await.is_err());
+    let started = std::time::Instant::now();
+    revoke.send("no more".to_owned()).unwrap();
+    let outcome = timeout(LIMIT, bed.running).await.unwrap().unwrap();
+    assert_eq!(outcome.ended_by, EndedBy::Revoked { reason: "no more".into() });
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
