@@ -13,7 +13,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use self::aead::{ChaChaOpener, ChaChaSealer, GcmOpener, GcmSealer};
-use self::ctr::{CtrOpener, CtrSealer};
+use self::ctr::Ctr;
 
 /// A symmetric cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ enum OpenerKind {
     Clear,
     Gcm(GcmOpener),
     ChaCha(Box<ChaChaOpener>),
-    Ctr(Box<CtrOpener>),
+    Ctr(Box<Ctr>),
 }
 
 /// Seals packets of one direction.
@@ -94,7 +94,7 @@ enum SealerKind {
     Clear,
     Gcm(GcmSealer),
     ChaCha(Box<ChaChaSealer>),
-    Ctr(Box<CtrSealer>),
+    Ctr(Box<Ctr>),
 }
 
 /// Length of the `packet_length` field, in bytes.
@@ -213,7 +213,7 @@ impl Opener {
             }
             Cipher::ChaCha20Poly1305 => OpenerKind::ChaCha(Box::new(ChaChaOpener::new(keys)?)),
             Cipher::Aes128Ctr | Cipher::Aes192Ctr | Cipher::Aes256Ctr => {
-                OpenerKind::Ctr(Box::new(CtrOpener::new(protection, keys)?))
+                OpenerKind::Ctr(Box::new(Ctr::new(protection, keys)?))
             }
         }))
     }
@@ -302,7 +302,7 @@ impl Sealer {
             }
             Cipher::ChaCha20Poly1305 => SealerKind::ChaCha(Box::new(ChaChaSealer::new(keys)?)),
             Cipher::Aes128Ctr | Cipher::Aes192Ctr | Cipher::Aes256Ctr => {
-                SealerKind::Ctr(Box::new(CtrSealer::new(protection, keys)?))
+                SealerKind::Ctr(Box::new(Ctr::new(protection, keys)?))
             }
         }))
     }

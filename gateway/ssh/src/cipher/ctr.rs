@@ -1,8 +1,7 @@
 //! AES in counter mode (RFC 4344) with HMAC, over the ciphertext (`-etm`) or over the plaintext.
 
 use aws_lc_rs::cipher::{
-    AES_128, AES_192, AES_256, DecryptionContext, EncryptionContext, StreamingDecryptingKey,
-    StreamingEncryptingKey, UnboundCipherKey,
+    AES_128, AES_192, AES_256, EncryptionContext, StreamingEncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hmac};
@@ -11,13 +10,8 @@ use super::{Cipher, CipherError, KeyMaterial, LENGTH_FIELD, Mac, Protection};
 
 const BLOCK: usize = 16;
 
-pub(super) struct CtrOpener {
-    key: StreamingDecryptingKey,
-    mac: MacKey,
-    scratch: Vec<u8>,
-}
-
-pub(super) struct CtrSealer {
+/// Opens or seals the packets of one direction: counter mode is its own inverse.
+pub(super) struct Ctr {
     key: StreamingEncryptingKey,
     mac: MacKey,
     scratch: Vec<u8>,
@@ -65,25 +59,20 @@ impl MacKey {
     }
 }
 
-fn cipher_key(
-    cipher: Cipher,
-    keys: &KeyMaterial,
-) -> Result<(UnboundCipherKey, FixedLength<16>), CipherError> {
-    let algorithm = match cipher {
-        Cipher::Aes128Ctr => &AES_128,
-        Cipher::Aes192Ctr => &AES_192,
-        Cipher::Aes256Ctr => &AES_256,
-        Cipher::Aes128Gcm | Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => return Err(CipherError::Refused),
-    };
-    let iv: [u8; 16] = keys.iv.as_slice().try_into().map_err(|_| CipherError::Refused)?;
-    let key = UnboundCipherKey::new(algorithm, &keys.key).map_err(|_| CipherError::Refused)?;
-    Ok((key, FixedLength::from(iv)))
-}
-
-impl CtrOpener {
+impl Ctr {
     pub(super) fn new(protection: Protection, keys: &KeyMaterial) -> Result<Self, CipherError> {
-        let (key, iv) = cipher_key(protection.cipher, keys)?;
-        let key = StreamingDecryptingKey::ctr(key, DecryptionContext::Iv128(iv))
+        let algorithm = match protection.cipher {
+            Cipher::Aes128Ctr => &AES_128,
+            Cipher::Aes192Ctr => &AES_192,
+            Cipher::Aes256Ctr => &AES_256,
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => {
+                return Err(CipherError::Refused);
+            }
+        };
+        let iv: [u8; 16] = keys.iv.as_slice().try_into().map_err(|_| CipherError::Refused)?;
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        let key = UnboundCipherKey::new(algorithm, &keys.key)
+            .and_then(|key| StreamingEncryptingKey::less_safe_ctr(key, context))
             .map_err(|_| CipherError::Refused)?;
         Ok(Self { key, mac: MacKey::new(protection, keys)?, scratch: Vec::new() })
     }
@@ -102,7 +91,7 @@ impl CtrOpener {
 
     /// Decrypts the first block, where the length is encrypted with the rest.
     pub(super) fn open_head(&mut self, head: &mut [u8]) -> Result<(), CipherError> {
-        if self.mac.mac.is_etm() { Ok(()) } else { self.decrypt(head) }
+        if self.mac.mac.is_etm() { Ok(()) } else { self.apply(head) }
     }
 
     pub(super) fn open(&mut self, sequence: u32, packet: &mut [u8]) -> Result<(), CipherError> {
@@ -113,53 +102,27 @@ impl CtrOpener {
         if etm {
             self.mac.verify(sequence, packet, tag)?;
         }
-        self.decrypt(packet.get_mut(head_len..).ok_or(CipherError::Refused)?)?;
+        self.apply(packet.get_mut(head_len..).ok_or(CipherError::Refused)?)?;
         if etm { Ok(()) } else { self.mac.verify(sequence, packet, tag) }
     }
 
-    fn decrypt(&mut self, bytes: &mut [u8]) -> Result<(), CipherError> {
-        self.scratch.resize(bytes.len() + BLOCK, 0);
-        let update = self.key.update(bytes, &mut self.scratch).map_err(|_| CipherError::Refused)?;
-        if update.written().len() != bytes.len() {
-            return Err(CipherError::Refused);
-        }
-        bytes.copy_from_slice(update.written());
-        Ok(())
-    }
-}
-
-impl CtrSealer {
-    pub(super) fn new(protection: Protection, keys: &KeyMaterial) -> Result<Self, CipherError> {
-        let (key, iv) = cipher_key(protection.cipher, keys)?;
-        let key = StreamingEncryptingKey::less_safe_ctr(key, EncryptionContext::Iv128(iv))
-            .map_err(|_| CipherError::Refused)?;
-        Ok(Self { key, mac: MacKey::new(protection, keys)?, scratch: Vec::new() })
-    }
-
-    pub(super) fn tag_len(&self) -> usize {
-        self.mac.mac.key_len()
-    }
-
-    pub(super) fn length_in_blocks(&self) -> usize {
-        self.mac.length_in_blocks()
-    }
-
     pub(super) fn seal(&mut self, sequence: u32, packet: &mut [u8]) -> Result<(), CipherError> {
+        let clear_len = self.mac.clear_len();
         let at = packet.len().checked_sub(self.tag_len()).ok_or(CipherError::Refused)?;
         let (packet, tag) = packet.split_at_mut(at);
         let etm = self.mac.mac.is_etm();
         if !etm {
             tag.copy_from_slice(self.mac.sign(sequence, packet).as_ref());
         }
-        let clear_len = self.mac.clear_len();
-        self.encrypt(packet.get_mut(clear_len..).ok_or(CipherError::Refused)?)?;
+        self.apply(packet.get_mut(clear_len..).ok_or(CipherError::Refused)?)?;
         if etm {
             tag.copy_from_slice(self.mac.sign(sequence, packet).as_ref());
         }
         Ok(())
     }
 
-    fn encrypt(&mut self, bytes: &mut [u8]) -> Result<(), CipherError> {
+    /// Adds the key stream to `bytes`, and moves on in it.
+    fn apply(&mut self, bytes: &mut [u8]) -> Result<(), CipherError> {
         self.scratch.resize(bytes.len() + BLOCK, 0);
         let update = self.key.update(bytes, &mut self.scratch).map_err(|_| CipherError::Refused)?;
         if update.written().len() != bytes.len() {
