@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message as number;
-use portreeve_ssh::negotiation::{Preferences, Role};
+use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::transport::{Config, Event, Transport};
 use portreeve_ssh::wire::{Reader, put_string};
 use ssh_key::PrivateKey;
@@ -51,14 +51,7 @@ impl RawClient {
         let stream = bed.client_netns().connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
-        let config = Config {
-            preferences: Preferences::default(),
-            host_keys: Vec::new(),
-            identification: portreeve_ssh::IDENTIFICATION.into(),
-            answer_second: false,
-            rekey_bytes: None,
-        };
-        let mut client = Self { transport: Transport::new(Role::Client, config)?, stream };
+        let mut client = Self { transport: Transport::new(Role::Client, Config::default())?, stream };
         while !matches!(client.event()?, Event::KeysExchanged { .. }) {}
         client.log_in(bed, login)?;
         client.transport.authenticated();

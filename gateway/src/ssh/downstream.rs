@@ -100,13 +100,12 @@ pub async fn accept(
 
 fn begin(tcp: TcpStream, keys: &DerivedHostKeys, identification: &[u8]) -> Result<Link, ProtocolFault> {
     let host_keys = vec![HostKeySigner::new(&keys.ed25519, None)?, HostKeySigner::new(&keys.p256, None)?];
-    let preferences = offers::towards_users();
     let config = Config {
         identification: identification.to_vec(),
-        preferences,
+        preferences: offers::towards_users(),
         host_keys,
         answer_second: true,
-        rekey_bytes: None,
+        ..Config::default()
     };
     Ok(Link::new(tcp, Transport::new(Role::Server, config)?)?)
 }

@@ -114,11 +114,9 @@ pub async fn connect(
     limit: Duration,
 ) -> Result<Upstream, UpstreamError> {
     let config = Config {
-        preferences: offers::towards_targets(preferred),
-        host_keys: Vec::new(),
         identification: IDENTIFICATION.into(),
-        answer_second: false,
-        rekey_bytes: None,
+        preferences: offers::towards_targets(preferred),
+        ..Config::default()
     };
     match timeout(limit, exchange_keys(tcp, config)).await {
         Err(_) => Err(UpstreamError::TimedOut(limit)),

@@ -24,16 +24,7 @@ fn side(role: Role, cipher: Cipher) -> Result<Transport, Box<dyn Error>> {
     let preferences = Preferences { ciphers: vec![cipher], ..Preferences::default() };
     let key = PrivateKey::from(Ed25519Keypair::from_seed(&[1; 32]));
     let host_keys = vec![HostKeySigner::new(&key, None)?];
-    Ok(Transport::new(
-        role,
-        Config {
-            identification: portreeve_ssh::IDENTIFICATION.into(),
-            preferences,
-            host_keys,
-            answer_second: false,
-            rekey_bytes: None,
-        },
-    )?)
+    Ok(Transport::new(role, Config { preferences, host_keys, ..Config::default() })?)
 }
 
 /// Moves everything from one side to another, and drops the messages.

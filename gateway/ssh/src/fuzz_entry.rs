@@ -244,13 +244,7 @@ fn config(role: Role) -> Config {
         Role::Client => Vec::new(),
         Role::Server => vec![signer(1).1],
     };
-    Config {
-        identification: crate::IDENTIFICATION.into(),
-        preferences: Preferences::default(),
-        host_keys,
-        answer_second: true,
-        rekey_bytes: Some(4096),
-    }
+    Config { host_keys, answer_second: true, rekey_bytes: Some(4096), ..Config::default() }
 }
 
 /// Layout: what is driven, then a stream for one side or actions for two that are joined.

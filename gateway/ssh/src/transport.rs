@@ -51,6 +51,19 @@ pub struct Config {
     pub rekey_bytes: Option<u64>,
 }
 
+impl Default for Config {
+    /// This crate's identification and algorithms, no host keys, and nothing waited for.
+    fn default() -> Self {
+        Self {
+            identification: crate::IDENTIFICATION.into(),
+            preferences: Preferences::default(),
+            host_keys: Vec::new(),
+            answer_second: false,
+            rekey_bytes: None,
+        }
+    }
+}
+
 /// What happened on a connection.
 #[derive(Debug)]
 pub enum Event {

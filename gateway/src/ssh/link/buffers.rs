@@ -83,20 +83,13 @@ fn keep(buffer: Vec<u8>, stack: impl FnOnce(&mut Shelf) -> &mut Vec<Vec<u8>>) {
 
 #[cfg(test)]
 mod tests {
-    use portreeve_ssh::negotiation::{Preferences, Role};
+    use portreeve_ssh::negotiation::Role;
     use portreeve_ssh::transport::Config;
 
     use super::*;
 
     fn transport() -> Transport {
-        let config = Config {
-            preferences: Preferences::default(),
-            host_keys: Vec::new(),
-            identification: portreeve_ssh::IDENTIFICATION.into(),
-            answer_second: false,
-            rekey_bytes: None,
-        };
-        Transport::new(Role::Client, config).unwrap()
+        Transport::new(Role::Client, Config::default()).unwrap()
     }
 
     fn give_back(borrowed: &mut Borrowed, transport: &mut Transport) {

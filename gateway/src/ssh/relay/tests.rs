@@ -7,7 +7,7 @@ use std::time::Duration;
 use portreeve_core::record::{ChannelKind, ChannelNumber, RecordEvent, Source};
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message;
-use portreeve_ssh::negotiation::{Preferences, Role};
+use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::transport::{Config, Event, Transport};
 use ssh_key::{Algorithm, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
@@ -86,9 +86,7 @@ async fn connected(rekey_bytes: Option<u64>) -> (Link, Link) {
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let link = |tcp, role, host_keys| {
-        let preferences = Preferences::default();
-        let identification = portreeve_ssh::IDENTIFICATION.into();
-        let config = Config { identification, preferences, host_keys, answer_second: false, rekey_bytes };
+        let config = Config { host_keys, rekey_bytes, ..Config::default() };
         Link::new(tcp, Transport::new(role, config).unwrap()).unwrap()
     };
     let client = link(client.unwrap(), Role::Client, Vec::new());

@@ -8,6 +8,6 @@ mod pair;
 mod rekey;
 mod scripted;
 
-use self::pair::{Pair, Which, client_config, host_key, server_config};
+use self::pair::{Pair, Which, host_key, server_config};
 use self::scripted::Scripted;
 use super::*;

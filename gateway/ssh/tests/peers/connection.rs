@@ -56,13 +56,8 @@ impl Connection {
         stream.set_read_timeout(Some(STALL)).unwrap();
         stream.set_write_timeout(Some(STALL)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let config = Config {
-            identification: portreeve_ssh::IDENTIFICATION.into(),
-            preferences,
-            host_keys,
-            answer_second: true,
-            rekey_bytes: Some(REKEY_BYTES),
-        };
+        let rekey_bytes = Some(REKEY_BYTES);
+        let config = Config { preferences, host_keys, answer_second: true, rekey_bytes, ..Config::default() };
         let transport = Transport::new(role, config).unwrap();
         let inbox = VecDeque::new();
         let mut connection = Self { transport, stream, inbox, exchanges: 0, host_key: None, closed: false };

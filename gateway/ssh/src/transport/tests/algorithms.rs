@@ -11,7 +11,7 @@ use crate::negotiation::HostKeyAlgorithm;
 
 /// Establishes a pair with what both sides offer, and passes one message each way, byte by byte.
 fn works(preferences: Preferences) {
-    let client = Config { preferences: preferences.clone(), ..client_config() };
+    let client = Config { preferences: preferences.clone(), ..Config::default() };
     let server = Config { preferences, ..server_config() };
     let mut pair = Pair::established_with(client, server);
     pair.client.transport.propose().unwrap();
@@ -45,7 +45,7 @@ fn every_cipher_works_with_every_mac() {
 /// OpenSSH's configuration knows one list of ciphers for both directions; the protocol has two.
 #[test]
 fn both_directions_may_have_different_ciphers() {
-    let mut client = client_config();
+    let mut client = Config::default();
     client.preferences.ciphers = vec![Cipher::ChaCha20Poly1305];
     let offer = KexInit::new(Role::Client, &client.preferences, [0; 16], Default::default());
     client.preferences.ciphers = vec![Cipher::Aes256Ctr];
@@ -87,10 +87,10 @@ fn a_server_with_a_certificate_shows_it_to_clients_that_take_it() {
         let host_keys = vec![HostKeySigner::new(&key, Some(&certificate)).unwrap()];
         Config { host_keys, ..server_config() }
     };
-    let pair = Pair::established_with(client_config(), server());
+    let pair = Pair::established_with(Config::default(), server());
     let Some(PublicHostKey::Certificate(shown)) = &pair.client.host_key else { panic!("a certificate") };
     assert_eq!(**shown, certificate);
-    let mut plain = client_config();
+    let mut plain = Config::default();
     plain.preferences.host_keys.retain(|algorithm| !algorithm.is_certificate());
     let pair = Pair::established_with(plain, server());
     assert_eq!(pair.client.host_key.unwrap().key(), *key.public_key());
@@ -98,7 +98,7 @@ fn a_server_with_a_certificate_shows_it_to_clients_that_take_it() {
 
 #[test]
 fn a_client_may_have_fewer_host_key_algorithms_than_the_server() {
-    let mut client = client_config();
+    let mut client = Config::default();
     client.preferences.host_keys = vec![HostKeyAlgorithm::RsaSha512];
     let error = Pair::new(client, server_config()).settle().unwrap_err();
     assert!(matches!(error, TransportError::Negotiation(_)), "{error:?}");

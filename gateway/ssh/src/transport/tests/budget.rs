@@ -76,7 +76,7 @@ fn an_error_can_still_be_told_to_the_peer() {
 #[test]
 fn a_disconnect_during_an_exchange_is_understood() {
     for moves in 0..5 {
-        let mut pair = Pair::new(client_config(), server_config());
+        let mut pair = Pair::new(Config::default(), server_config());
         for step in 0..moves {
             let from = if step % 2 == 0 { Which::Client } else { Which::Server };
             pair.carry(from, usize::MAX).unwrap();

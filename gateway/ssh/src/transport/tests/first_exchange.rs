@@ -23,7 +23,7 @@ fn terrapin_an_ignore_before_the_proposal_is_refused() {
     let mut peer = Scripted::new(STRICT);
     peer.write(IGNORE).unwrap();
     unexpected(peer.write_offer(), message::KEXINIT);
-    let mut client = pair::End::new(Role::Client, client_config());
+    let mut client = pair::End::new(Role::Client, Config::default());
     let mut server = pair::End::new(Role::Server, Config { answer_second: false, ..server_config() });
     let mut bytes = server.take(IDENTIFICATION.len() + 2);
     bytes.extend(crate::wire::unencrypted_packet(IGNORE).unwrap());
@@ -47,7 +47,7 @@ fn terrapin_an_ignore_before_new_keys_is_refused() {
 
 #[test]
 fn terrapin_the_client_refuses_it_between_the_reply_and_new_keys_too() {
-    let mut pair = Pair::new(client_config(), server_config());
+    let mut pair = Pair::new(Config::default(), server_config());
     pair.carry(pair::Which::Client, usize::MAX).unwrap();
     pair.carry(pair::Which::Server, usize::MAX).unwrap();
     pair.carry(pair::Which::Client, usize::MAX).unwrap();
@@ -212,7 +212,7 @@ fn what_follows_a_proposal_waits_until_ours_is_sent() {
 
 #[test]
 fn a_host_key_that_did_not_sign_this_exchange_is_refused() {
-    let mut pair = Pair::new(client_config(), server_config());
+    let mut pair = Pair::new(Config::default(), server_config());
     pair.carry(pair::Which::Client, usize::MAX).unwrap();
     pair.carry(pair::Which::Server, usize::MAX).unwrap();
     pair.carry(pair::Which::Client, usize::MAX).unwrap();
@@ -230,7 +230,7 @@ fn a_host_key_that_did_not_sign_this_exchange_is_refused() {
 fn peers_without_anything_in_common_are_told_what_each_offers() {
     let mut server = server_config();
     server.preferences.ciphers.truncate(1);
-    let mut client = client_config();
+    let mut client = Config::default();
     client.preferences.ciphers.reverse();
     client.preferences.ciphers.truncate(2);
     let error = Pair::new(client, server).settle().unwrap_err();

@@ -13,18 +13,8 @@ pub(super) fn host_key(seed: u8) -> HostKeySigner {
     HostKeySigner::new(&key, None).unwrap()
 }
 
-pub(super) fn client_config() -> Config {
-    Config {
-        preferences: Preferences::default(),
-        host_keys: Vec::new(),
-        identification: crate::IDENTIFICATION.into(),
-        answer_second: false,
-        rekey_bytes: None,
-    }
-}
-
 pub(super) fn server_config() -> Config {
-    Config { host_keys: vec![host_key(1)], answer_second: true, ..client_config() }
+    Config { host_keys: vec![host_key(1)], answer_second: true, ..Config::default() }
 }
 
 /// One end and what it saw.
@@ -104,7 +94,7 @@ impl Pair {
 
     /// After the first exchange, both sides authenticated.
     pub(super) fn established() -> Self {
-        Self::established_with(client_config(), server_config())
+        Self::established_with(Config::default(), server_config())
     }
 
     pub(super) fn established_with(client: Config, server: Config) -> Self {

@@ -131,7 +131,7 @@ fn strictness_and_ext_info_are_matters_of_the_first_exchange() {
 #[test]
 fn keys_are_exchanged_again_after_the_given_number_of_bytes() {
     let limited = |config| Config { rekey_bytes: Some(10_000), ..config };
-    let mut pair = Pair::new(limited(client_config()), server_config());
+    let mut pair = Pair::new(limited(Config::default()), server_config());
     pair.settle().unwrap();
     for _ in 0..20 {
         pair.client.send(&[0; 1000]);
@@ -154,7 +154,7 @@ fn keys_are_exchanged_again_after_the_given_number_of_bytes() {
 
 #[test]
 fn without_a_given_limit_the_ciphers_counts() {
-    let mut client = client_config();
+    let mut client = Config::default();
     client.preferences.ciphers = vec![crate::cipher::Cipher::ChaCha20Poly1305];
     let pair = Pair::established_with(client, server_config());
     assert_eq!(pair.client.transport.rekey_bytes, 1 << 30);
@@ -219,7 +219,7 @@ proptest! {
         actions in proptest::collection::vec(action(), 1..120),
         cipher in any::<prop::sample::Index>(),
     ) {
-        let mut client = client_config();
+        let mut client = Config::default();
         client.preferences.ciphers = vec![*cipher.get(&crate::cipher::Cipher::ALL)];
         let mut pair = Pair::established_with(client, server_config());
         let mut sent = [Sent::default(), Sent::default()];
