@@ -7,6 +7,7 @@ use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
 
 use crate::recording::{Recorder, RecordingError};
 use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
+use crate::telemetry::with_causes;
 
 /// Records everything that a relay shows.
 #[derive(Debug)]
@@ -30,10 +31,12 @@ impl RecordingObserver {
         let Err(error) = recorded else { return Ok(()) };
         let first = !self.failed.swap(true, Ordering::Relaxed);
         match self.on_failure {
-            OnRecordingFailure::End => Err(ObserverFailed(format!("the recording failed: {error}"))),
+            OnRecordingFailure::End => {
+                Err(ObserverFailed(format!("the recording failed: {}", with_causes(&error))))
+            }
             OnRecordingFailure::Continue => {
                 if first {
-                    tracing::error!(%error, "the recording has a gap from here on; the session goes on as configured");
+                    tracing::error!(error = %with_causes(&error), "the recording has a gap from here on; the session goes on as configured");
                 }
                 Ok(())
             }

@@ -7,6 +7,7 @@ use portreeve_ssh::text::TerminalText;
 
 use super::outcome::Ending;
 use crate::metrics::ConnectionOutcome as Outcome;
+use crate::telemetry::with_causes;
 
 /// A connection that gets no session: what the user reads and what is logged.
 #[derive(Clone, Debug)]
@@ -43,36 +44,27 @@ pub(super) fn unknown_identity(flow: FlowTuple) -> Refusal {
 pub(super) fn unreachable(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {
     Refusal::new(
         Outcome::TargetUnreachable,
-        format!("the target {} cannot be reached: {}", flow.original_dst, chain(error)),
+        format!("the target {} cannot be reached: {}", flow.original_dst, with_causes(error)),
     )
 }
 
 pub(super) fn login_refused(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {
-    Refusal::new(Outcome::TargetRefusedLogin, format!("the target {}: {}", flow.original_dst, chain(error)))
+    Refusal::new(
+        Outcome::TargetRefusedLogin,
+        format!("the target {}: {}", flow.original_dst, with_causes(error)),
+    )
 }
 
 pub(super) fn recording_failed(error: &(dyn std::error::Error + 'static)) -> Refusal {
-    tracing::error!(error = %chain(error), "a session was refused because it cannot be recorded");
+    tracing::error!(error = %with_causes(error), "a session was refused because it cannot be recorded");
     Refusal::with_text(
         Outcome::RecordingFailed,
         "this session cannot be recorded, so it is refused; tell the operator of this gateway",
-        chain(error),
+        with_causes(error),
     )
 }
 
 pub(super) fn internal(error: &(dyn std::error::Error + 'static), text: &str) -> Refusal {
-    tracing::error!(error = %chain(error), "a session was refused because of an error of the gateway");
-    Refusal::with_text(Outcome::Failed, text, chain(error))
-}
-
-/// An error and its sources in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    tracing::error!(error = %with_causes(error), "a session was refused because of an error of the gateway");
+    Refusal::with_text(Outcome::Failed, text, with_causes(error))
 }

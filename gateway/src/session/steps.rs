@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::Gateway;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
-use super::refusal::{Refusal, chain, recording_failed, unknown_identity};
+use super::refusal::{Refusal, recording_failed, unknown_identity};
 use super::registry::{Basis, End, Entry};
 use super::target::ShownTarget;
 use crate::known_hosts::HostKeyVerdict;
@@ -31,6 +31,7 @@ use crate::recording::{Recorder, Reservation};
 use crate::ssh::downstream::{self, DownstreamSession, LoginAttempt};
 use crate::ssh::relay::{self, EndedBy};
 use crate::ssh::upstream::UpstreamSession;
+use crate::telemetry::with_causes;
 
 /// A flow that the network policies let pass, of a user who may or may not be known.
 pub(super) struct Arrival<'g> {
@@ -147,7 +148,7 @@ impl<'g> Dialled<'g> {
         let attempt = downstream::accept(stream, keys, identification, limit).await.map_err(|error| {
             // Under a changed key most clients break off here, with their own warning.
             let outcome = if changed { Outcome::HostKeyChanged } else { Outcome::ClientFailed };
-            Ending::new(outcome, chain(&error))
+            Ending::new(outcome, with_causes(&error))
         })?;
         outcome.facts().login = Some(TerminalText::new(attempt.login_text()).to_string());
         match attempt.login().cloned() {
@@ -176,7 +177,9 @@ impl<'g> Asked<'g> {
         match target.log_in(&user, &grant, outcome).await {
             Ok(upstream) => Ok(Session { gateway, grant, recorder, upstream, end, _entry: entry }),
             Err(refusal) => {
-                finish_recording(gateway, recorder, &refusal.ending).await;
+                if !finish_recording(recorder, &refusal.ending).await {
+                    gateway.metrics.recording_failures.inc();
+                }
                 Err(refusal)
             }
         }
@@ -251,9 +254,6 @@ impl Session<'_> {
         let facts = outcome.facts();
         facts.client_bytes = relayed.client_bytes;
         facts.target_bytes = relayed.target_bytes;
-        if observer.failed() {
-            gateway.metrics.recording_failures.inc();
-        }
         let ending = match relayed.ended_by {
             EndedBy::Revoked { reason } => told.unwrap_or_else(|| Ending::new(Outcome::Revoked, reason)),
             EndedBy::ClientDisconnected => Ending::new(Outcome::Closed, "closed by the user"),
@@ -269,15 +269,20 @@ impl Session<'_> {
             }
             EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
         };
-        finish_recording(gateway, self.recorder, &ending).await;
+        let finished = finish_recording(self.recorder, &ending).await;
+        if observer.failed() || !finished {
+            gateway.metrics.recording_failures.inc();
+        }
         ending
     }
 }
 
-async fn finish_recording(gateway: &Gateway, recorder: Recorder, ending: &Ending) {
+/// Whether all of it is recorded.
+async fn finish_recording(recorder: Recorder, ending: &Ending) -> bool {
     let reason = format!("{}: {}", ending.outcome.as_str(), ending.reason);
-    if let Err(error) = recorder.finish(RecordEvent::SessionEnded { reason }).await {
-        gateway.metrics.recording_failures.inc();
-        tracing::error!(error = %chain(&error), "a recording could not be closed; what was sealed is kept");
+    let finished = recorder.finish(RecordEvent::SessionEnded { reason }).await;
+    if let Err(error) = &finished {
+        tracing::error!(error = %with_causes(error), "a recording could not be closed; what was sealed is kept");
     }
+    finished.is_ok()
 }

@@ -35,6 +35,7 @@ use super::link::{Link, PeerEnd};
 use super::observe::{ObserverFailed, SessionObserver};
 use super::upstream::UpstreamSession;
 use super::user_text::one_line;
+use crate::telemetry::with_causes;
 
 /// How long the observer may take for what it is told at the end.
 const TELLING: Duration = Duration::from_millis(500);
@@ -151,7 +152,7 @@ async fn part(link: Link, farewell: Option<Farewell>) {
 
 /// Who ended the session, and what the user's and the target's side are told; nothing for who has left.
 fn verdict(stop: Stop) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
-    const UNRECORDED: &str = "the session ended because it could not be recorded any more";
+    const UNRECORDED: &str = "portreeve: the session ended because it cannot be recorded any more; tell the operator of this gateway";
     match stop {
         Stop::Revoked(reason) => {
             let told = Farewell::because(reason.as_str());
@@ -163,7 +164,7 @@ fn verdict(stop: Stop) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
         }
         Stop::Peer(side, PeerEnd::Fault(fault)) => {
             let by_target = side == Side::Upstream;
-            let text = describe(&fault);
+            let text = one_line(&with_causes(&fault));
             let to_culprit = Farewell::Disconnect { reason: reason::PROTOCOL_ERROR, text: text.clone() };
             let who = if by_target { "target" } else { "client" };
             let to_other = Farewell::because(format!("the {who} broke the SSH protocol: {text}"));
@@ -189,18 +190,6 @@ fn left(
         Side::Downstream => (EndedBy::ClientDisconnected, None, Some(to_other)),
         Side::Upstream => (EndedBy::TargetDisconnected { text }, Some(to_other), None),
     }
-}
-
-/// A fault and its causes in one line.
-fn describe(fault: &ProtocolFault) -> String {
-    let mut text = fault.to_string();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    one_line(&text)
 }
 
 #[cfg(test)]

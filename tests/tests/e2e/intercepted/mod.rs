@@ -68,6 +68,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
 mod sample {
     pub(super) const BLOCKED: &str = "portreeve_connections_total{outcome=\"blocked\"}";
     pub(super) const HOST_KEY_CHANGES: &str = "portreeve_host_key_changes_total";
+    pub(super) const RECORDING_FAILURES: &str = "portreeve_recording_failures_total";
     pub(super) const RELOADS_APPLIED: &str = "portreeve_policy_reloads_total{result=\"applied\"}";
     pub(super) const RELOADS_REJECTED: &str = "portreeve_policy_reloads_total{result=\"rejected\"}";
     pub(super) const SESSIONS_ACTIVE: &str = "portreeve_sessions_active";

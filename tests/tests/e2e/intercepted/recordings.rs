@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portreeve_tests::deadline::until;
 use portreeve_tests::terminal::Terminal;
 use portreeve_tests::{Finished, Options, Testbed, run};
 use serde_json::Value;
 
-use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused};
+use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, sample};
 use crate::beds::{Beds, own};
 use crate::ssh::{LIMIT, TARGET, noise, ssh, ssh_with};
 
@@ -20,6 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_terminal_is_recorded_as_typed", terminal),
     Check::new("nothing_is_readable_without_the_key", sealed),
     Check::new("a_session_that_cannot_be_recorded_is_refused_before_the_target", unwritable),
+    Check::new("a_spool_that_fills_ends_the_session_and_says_why", full),
     Check::new("the_target_logs_session_identity_and_serial", certificate),
     Check::new("damaged_recordings_and_wrong_keys_are_errors", damaged),
 ];
@@ -151,6 +153,31 @@ fn unwritable(_: &Beds) -> Result<()> {
     fs::remove_file(&spool)?;
     fs::rename(&away, &spool)?;
     ssh(&bed, &[TARGET, "true"])?.success()?;
+    Ok(())
+}
+
+fn full(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    recordings(&bed, 2)?;
+    let spool = bed.gateway()?.files().spool_dir();
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, &spool, tmpfs, MsFlags::empty(), Some("size=512k")).context("mount a small spool")?;
+    let checked = fill(&bed);
+    umount2(&spool, MntFlags::MNT_DETACH).context("unmount the small spool")?;
+    checked
+}
+
+fn fill(bed: &Testbed) -> Result<()> {
+    let gateway = bed.gateway()?;
+    let finished = ssh(bed, &[TARGET, "head -c 4000000 /dev/urandom"])?;
+    ensure!(finished.ending() == "exit 255", "{}: {}", finished.ending(), finished.err());
+    ensure!(finished.err().contains("portreeve: the session ended"), "{}", finished.err());
+    let failed = |event: &Value| event["outcome"] == "recording_failed";
+    let event = access_event(gateway, "an access event of the session", failed)?;
+    let reason = event["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("No space left on device"), "{event}");
+    let failures = metric(gateway, sample::RECORDING_FAILURES)?;
+    ensure!(failures == 1.0, "one failed session is counted as {failures}");
     Ok(())
 }
 
