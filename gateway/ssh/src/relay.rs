@@ -154,7 +154,7 @@ impl Relay {
                 Ok(Seen::Other)
             }
             message::CHANNEL_OPEN => {
-                let kind = reader.string()?;
+                let kind = reader.name()?;
                 let sender = reader.u32()?;
                 reader.u32()?;
                 reader.u32()?;

@@ -105,6 +105,21 @@ impl<'a> Reader<'a> {
         str::from_utf8(self.string()?).map_err(|_| WireError::Malformed)
     }
 
+    /// A `string` that names something: a channel type or a request (RFC 4250 section 4.6.1).
+    ///
+    /// Implementations compare such names as C strings, so a NUL in one would make it mean something
+    /// else to them than to us.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] when it is empty or has anything but printable US-ASCII.
+    pub fn name(&mut self) -> Result<&'a [u8], WireError> {
+        let name = self.string()?;
+        if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
+            return Err(WireError::Malformed);
+        }
+        Ok(name)
+    }
+
     /// A `string` that holds an `mpint` (RFC 4251 section 5): magnitude without leading zeros.
     ///
     /// # Errors

@@ -54,6 +54,41 @@ fn with_channel() -> Relay {
     relay
 }
 
+/// OpenSSH compares names as C strings: what is `exec` to it must be `exec` here or nothing.
+#[test]
+fn a_name_that_peers_may_read_as_another_ends_the_session() {
+    let known = [
+        "session",
+        "exec",
+        "shell",
+        "subsystem",
+        "pty-req",
+        "env",
+        "x11-req",
+        "tcpip-forward",
+        "auth-agent-req@openssh.com",
+        "hostkeys-00@openssh.com",
+    ];
+    let bad = known.iter().flat_map(|name| [format!("{name}\0"), format!("{name}\0x"), format!(" {name}")]);
+    for name in bad.chain([String::new(), "\u{e9}".into()]) {
+        let name = name.as_bytes();
+        let messages = [
+            Message::new(message::CHANNEL_OPEN).string(name).u32(6).u32(0).u32(0).0,
+            Message::new(message::GLOBAL_REQUEST).string(name).boolean(true).0,
+        ];
+        let request = |recipient| {
+            Message::new(message::CHANNEL_REQUEST).u32(recipient).string(name).boolean(true).string(b"id").0
+        };
+        for (side, recipient) in [(Side::Downstream, 9), (Side::Upstream, 5)] {
+            for message in messages.iter().chain([&request(recipient)]) {
+                let seen = with_channel().see(side, message);
+                let malformed = RelayError::Wire { number: message[0], source: WireError::Malformed };
+                assert_eq!(seen, Err(malformed), "{}", name.escape_ascii());
+            }
+        }
+    }
+}
+
 #[test]
 fn data_is_seen_with_its_channel_and_counted_by_side() {
     let mut relay = with_channel();

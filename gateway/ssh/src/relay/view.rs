@@ -118,7 +118,7 @@ impl<'a> OpenKind<'a> {
 impl<'a> Request<'a> {
     /// Reads what follows the recipient of a CHANNEL_REQUEST.
     pub(super) fn read(mut rest: Reader<'a>) -> Result<Self, WireError> {
-        let name = rest.string()?;
+        let name = rest.name()?;
         rest.boolean()?;
         Ok(match name {
             b"pty-req" => {
@@ -150,7 +150,7 @@ impl<'a> Request<'a> {
 impl<'a> GlobalRequest<'a> {
     /// Reads what follows the number of a GLOBAL_REQUEST.
     pub(super) fn read(mut rest: Reader<'a>) -> Result<Self, WireError> {
-        let name = rest.string()?;
+        let name = rest.name()?;
         rest.boolean()?;
         Ok(match name {
             b"tcpip-forward" => Self::TcpipForward { listen: rest.string()?, port: rest.u32()? },

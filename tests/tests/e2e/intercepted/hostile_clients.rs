@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use portreeve_tests::raw_client::{Message, RawClient};
 use portreeve_tests::topology::{SSH_PORT, TARGET4, at};
 use portreeve_tests::{Options, Route, Testbed};
 
@@ -17,6 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_stalled_handshake_ends_at_its_limit", stalled),
     Check::new("a_flood_from_one_source_costs_only_that_source", flood),
     Check::new("a_client_that_leaves_at_once", leaves),
+    Check::new("a_name_that_ends_in_nul_gets_no_session_past_the_record", nul_names),
 ];
 
 fn connect(bed: &Testbed) -> Result<TcpStream> {
@@ -101,5 +103,20 @@ fn leaves(beds: &Beds) -> Result<()> {
         connect(bed)?.shutdown(Shutdown::Both)?;
     }
     ssh(bed, &[TARGET, "true"])?.success()?;
+    Ok(())
+}
+
+/// OpenSSH takes `session` and a NUL for `session`.
+fn nul_names(beds: &Beds) -> Result<()> {
+    let bed = beds.shared(Route::Intercepted)?;
+    let mut client = RawClient::connect(bed, "alice")?;
+    client.send(&Message::open("session\0", 1, 1 << 21, 1 << 15)?)?;
+    let answer = client.receive()?;
+    ensure!(answer.starts_with("DISCONNECT 2 "), "{answer}");
+    let mut client = RawClient::connect(bed, "alice")?;
+    let channel = client.open_session(1, 1 << 21, 1 << 15)?;
+    client.send(&Message::request(channel, "exec\0", true)?.string(b"echo unrecorded")?)?;
+    let answer = client.receive()?;
+    ensure!(answer.starts_with("DISCONNECT 2 "), "{answer}");
     Ok(())
 }
