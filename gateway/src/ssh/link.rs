@@ -134,9 +134,15 @@ impl Link {
         wrote
     }
 
-    /// Takes buffers of a session's size for what is empty.
-    pub(super) fn borrow_buffers(&mut self) {
-        self.buffers.take(&mut self.transport);
+    /// Takes a buffer of a session's size to read into, if nothing is unread; no message that was read is
+    /// valid any more.
+    pub(super) fn borrow_input(&mut self) {
+        self.buffers.take_input(&mut self.transport);
+    }
+
+    /// Takes a buffer of a session's size for what is to be written, if nothing is.
+    pub(super) fn borrow_output(&mut self) {
+        self.buffers.take_output(&mut self.transport);
     }
 
     /// Gives back the buffer of what is read if it is empty; no message in it is valid any more.

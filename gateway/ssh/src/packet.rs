@@ -44,6 +44,8 @@ pub struct Inbound {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// The payload of the packet that was opened last, while it is there.
+    opened: Range<usize>,
     /// Whole length of the packet at `start`, once its head was read.
     expected: Option<usize>,
     opener: Opener,
@@ -69,6 +71,7 @@ impl Default for Inbound {
             buffer: Vec::new(),
             start: 0,
             end: 0,
+            opened: 0..0,
             expected: None,
             opener: Opener::clear(),
             sequence: 0,
@@ -83,6 +86,7 @@ impl Inbound {
     /// Room for at least `at_least` more bytes; report what was put there with [`Self::filled`].
     pub fn spare(&mut self, at_least: usize) -> &mut [u8] {
         if self.buffer.len() - self.end < at_least {
+            self.opened = 0..0;
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
@@ -114,6 +118,7 @@ impl Inbound {
             self.buffer = buffer;
             self.start = 0;
             self.end = 0;
+            self.opened = 0..0;
         }
     }
 
@@ -122,6 +127,7 @@ impl Inbound {
         (self.start == self.end && !self.buffer.is_empty()).then(|| {
             self.start = 0;
             self.end = 0;
+            self.opened = 0..0;
             std::mem::take(&mut self.buffer)
         })
     }
@@ -150,11 +156,16 @@ impl Inbound {
         self.sequence = self.sequence.wrapping_add(1);
         self.bytes_under_key += expected as u64;
         self.packets_under_key += 1;
-        Ok(Some(payload_start..payload_start + payload_length))
+        self.opened = payload_start..payload_start + payload_length;
+        Ok(Some(self.opened.clone()))
     }
 
-    /// The payload of the packet that [`Self::next_packet`] opened last; valid until more is read.
+    /// The payload of the packet that [`Self::next_packet`] opened last; valid until more is read or the
+    /// buffer is changed. Nothing for any other range: a lent buffer holds what others left in it.
     pub fn payload(&mut self, range: Range<usize>) -> &mut [u8] {
+        if range != self.opened {
+            return &mut [];
+        }
         self.buffer.get_mut(range).unwrap_or_default()
     }
 

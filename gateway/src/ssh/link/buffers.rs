@@ -33,13 +33,18 @@ pub(super) struct Borrowed {
 }
 
 impl Borrowed {
-    /// Borrows what is not borrowed yet, where nothing is in the way.
-    pub(super) fn take(&mut self, transport: &mut Transport) {
-        let (inbound, outbound) = transport.buffers();
+    /// Borrows the input buffer if it is not borrowed yet and nothing is in the way.
+    pub(super) fn take_input(&mut self, transport: &mut Transport) {
+        let inbound = transport.buffers().0;
         if !self.input && inbound.unread().is_empty() {
             inbound.lend(take(|shelf| shelf.inputs.pop()).unwrap_or_else(|| vec![0; BUFFER_SIZE]));
             self.input = true;
         }
+    }
+
+    /// Borrows the output buffer if it is not borrowed yet and nothing is in the way.
+    pub(super) fn take_output(&mut self, transport: &mut Transport) {
+        let outbound = transport.buffers().1;
         if !self.output && outbound.pending().is_empty() {
             let buffer = take(|shelf| shelf.outputs.pop()).unwrap_or_else(|| Vec::with_capacity(OUTPUT_SIZE));
             outbound.lend(buffer);
@@ -92,6 +97,11 @@ mod tests {
         Transport::new(Role::Client, Config::default()).unwrap()
     }
 
+    fn take_both(borrowed: &mut Borrowed, transport: &mut Transport) {
+        borrowed.take_input(transport);
+        borrowed.take_output(transport);
+    }
+
     fn give_back(borrowed: &mut Borrowed, transport: &mut Transport) {
         borrowed.return_input(transport);
         borrowed.return_output(transport);
@@ -102,11 +112,11 @@ mod tests {
         let mut transport = transport();
         let mut borrowed = Borrowed::default();
         let pending = transport.pending().len();
-        borrowed.take(&mut transport);
+        take_both(&mut borrowed, &mut transport);
         assert!(borrowed.input && !borrowed.output, "the proposal waits in a buffer of its own");
         transport.written(pending);
         give_back(&mut borrowed, &mut transport);
-        borrowed.take(&mut transport);
+        take_both(&mut borrowed, &mut transport);
         assert!(borrowed.input && borrowed.output);
         assert_eq!(transport.spare(1).len(), BUFFER_SIZE);
         transport.spare(1)[..4].copy_from_slice(b"SSH-");
@@ -122,7 +132,7 @@ mod tests {
         for (transport, borrowed) in &mut all {
             transport.written(usize::MAX);
             give_back(borrowed, transport);
-            borrowed.take(transport);
+            take_both(borrowed, transport);
         }
         for (transport, borrowed) in &mut all {
             give_back(borrowed, transport);

@@ -60,8 +60,7 @@ impl<O: SessionObserver> Joined<O> {
 
     /// Carries what can be carried; ready when the session must end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
-        self.down.borrow_buffers();
-        self.up.borrow_buffers();
+        self.borrow_buffers();
         for _ in 0..ROUNDS {
             match self.round(cx) {
                 Err(stop) => return Poll::Ready(stop),
@@ -74,6 +73,18 @@ impl<O: SessionObserver> Joined<O> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whoever waits for a message keeps the buffer in which it is, be it that of the handshake.
+    fn borrow_buffers(&mut self) {
+        if !self.from_down.holds_message() {
+            self.down.borrow_input();
+        }
+        if !self.from_up.holds_message() {
+            self.up.borrow_input();
+        }
+        self.down.borrow_output();
+        self.up.borrow_output();
     }
 
     /// An idle session holds no buffers; one that waits keeps those in which a message waits.

@@ -1,5 +1,6 @@
 //! A relay between two peers that run on the same transport, over loopback.
 
+use std::future::pending;
 use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::ssh::observe::Decision;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Remembers events and takes its time for data.
+/// Remembers events and takes its time.
 #[derive(Default)]
 struct Slow {
     pause: Option<Duration>,
@@ -28,7 +29,7 @@ struct Slow {
 
 impl SessionObserver for Slow {
     async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(self.pause.unwrap_or_default()).await;
         let unwanted = matches!(&event, RecordEvent::Exec { command, .. } if command.0 == b"unwanted");
         self.events.lock().unwrap().push(event);
         Ok(if unwanted { Decision::Refuse } else { Decision::Forward })
@@ -58,7 +59,7 @@ struct Bed {
 
 /// Both connections with their keys exchanged, and a relay between them.
 async fn bed(observer: Slow, permissions: SshPermissions, rekey_bytes: Option<u64>) -> Bed {
-    bed_until(observer, permissions, rekey_bytes, std::future::pending()).await
+    bed_until(observer, permissions, rekey_bytes, pending()).await
 }
 
 async fn bed_until(
@@ -224,6 +225,33 @@ async fn refusals_reach_the_side_that_is_to_answer() {
     let refused: Vec<_> = bed.observer.events.lock().unwrap().clone();
     let refused = refused.iter().filter(|event| matches!(event, RecordEvent::Refused { .. })).count();
     assert_eq!(refused, 2);
+}
+
+/// A client may send its first channel open together with the request that lets it in.
+#[tokio::test]
+async fn what_came_with_the_login_is_forwarded_as_it_was() {
+    let (mut user, mut down) = connected(None).await;
+    let (up, mut target) = connected(None).await;
+    let trailing = [open(b"session", 5), vec![0xee; 3_000]].concat();
+    say(&mut user, &trailing).await;
+    poll_fn(|cx| down.poll_read(cx)).await.unwrap();
+    // What another session left in this thread must not be sent instead.
+    let (mut other, _peer) = connected(None).await;
+    other.borrow_input();
+    other.transport.spare(1).fill(0x55);
+    other.return_input();
+    let up = UpstreamSession { link: up, banners: Vec::new() };
+    let observer = Arc::new(Slow { pause: Some(Duration::from_millis(20)), ..Slow::default() });
+    let session = run(DownstreamSession { link: down }, up, SshPermissions::NONE, observer, pending());
+    let (first, _outcome) = tokio::join!(
+        async {
+            let first = next(&mut target).await;
+            drop((user, target));
+            first
+        },
+        session
+    );
+    assert_eq!(first, trailing);
 }
 
 #[tokio::test]
