@@ -1,6 +1,6 @@
 //! The asynchronous front of one sealed file: callers add, a task of its own seals and writes.
 //!
-//! Invariants: what was added is on its way to the disk when a block's worth of it is there, or
+//! Invariants: what was added is on its way to the disk when [`BATCH`] bytes of it are there, or
 //! [`SEAL_AFTER`] after it arrived, whichever comes first; at most [`MAX_PENDING`] bytes and one more
 //! message wait in memory, then callers wait; a failed write is told to every later caller. While
 //! nothing arrives nothing runs. Sealing and writing happen on the blocking pool, one batch at a time.
@@ -20,8 +20,11 @@ use super::file::SealedFile;
 /// The longest that anything waits to be sealed while the disk keeps up.
 pub(super) const SEAL_AFTER: Duration = Duration::from_millis(400);
 
+/// Bytes that are sealed and written at once: several blocks, as each batch costs two changes of threads.
+pub(super) const BATCH: usize = 4 * MAX_BLOCK;
+
 /// Bytes that may wait for the disk before callers wait, too.
-pub(super) const MAX_PENDING: usize = 4 * MAX_BLOCK;
+pub(super) const MAX_PENDING: usize = 4 * BATCH;
 
 /// Adds to one file. Dropping it closes the file in the background.
 pub(super) struct LogStream {
@@ -193,7 +196,7 @@ impl State {
     /// Whether the writer has something to do now; if not, when at the latest.
     fn due(&self, now: Instant) -> Result<(), Option<Instant>> {
         let deadline = self.oldest.map(|oldest| oldest + SEAL_AFTER);
-        let full = self.packer.pending() >= MAX_BLOCK;
+        let full = self.packer.pending() >= BATCH;
         let closing = matches!(self.phase, Phase::Closing);
         if closing || full || deadline.is_some_and(|deadline| deadline <= now) {
             Ok(())
@@ -203,7 +206,7 @@ impl State {
     }
 
     fn take(&mut self, spare: Vec<u8>) -> Work {
-        let busy = self.packer.pending() >= MAX_BLOCK;
+        let busy = self.packer.pending() >= BATCH;
         let batch = self.packer.take(spare);
         self.oldest = None;
         let closing = matches!(self.phase, Phase::Closing);
@@ -228,7 +231,7 @@ impl Shared {
         if first {
             state.oldest = Some(Instant::now());
         }
-        if first || (before < MAX_BLOCK && state.packer.pending() >= MAX_BLOCK) {
+        if first || (before < BATCH && state.packer.pending() >= BATCH) {
             self.work.notify_one();
         }
     }

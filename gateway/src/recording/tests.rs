@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
-use portreeve_core::envelope::{Header, MAX_BLOCK, OpenError, Opener, RecipientPrivateKey};
+use portreeve_core::envelope::{Header, OpenError, Opener, RecipientPrivateKey};
 use portreeve_core::record::WITHHELD;
 
 use super::file::{Sink, disk_sink};
-use super::stream::{MAX_PENDING, SEAL_AFTER};
+use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
 use super::*;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
@@ -440,11 +440,11 @@ async fn little_is_sealed_within_half_a_second_and_an_idle_stream_does_nothing()
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(writes.load(Ordering::SeqCst), 1);
-    stream.data(Source::Client, 0, &vec![0; MAX_BLOCK]).await.unwrap();
+    stream.data(Source::Client, 0, &vec![0; BATCH]).await.unwrap();
     let before = Instant::now();
     while writes.load(Ordering::SeqCst) == 1 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(before.elapsed(), Duration::ZERO, "a full block does not wait for the clock");
+    assert_eq!(before.elapsed(), Duration::ZERO, "a full batch does not wait for the clock");
     stream.close().await.unwrap();
 }

@@ -11,6 +11,7 @@
 //! Deliberately absent: files, clocks and random numbers (all passed in), and authenticity of the
 //! header and of the tail, which this format does not have.
 
+mod cipher;
 mod header;
 mod keys;
 mod open;
@@ -34,7 +35,7 @@ const PREFIX: usize = 4;
 
 type Kem = hpke::kem::X25519HkdfSha256;
 type Kdf = hpke::kdf::HkdfSha256;
-type Aead = hpke::aead::ChaCha20Poly1305;
+type Aead = cipher::ChaCha20Poly1305;
 
 #[cfg(test)]
 mod tests;
