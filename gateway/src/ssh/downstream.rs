@@ -16,6 +16,7 @@ use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::login::{Login, LoginError};
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
 use portreeve_ssh::userauth::server::{Asked, ServerAuth};
 use thiserror::Error;
@@ -26,7 +27,6 @@ use super::fault::ProtocolFault;
 use super::link::farewell::{Farewell, reason};
 use super::link::{Link, PeerEnd};
 use super::offers;
-use super::user_text::one_line;
 
 /// How long the client's proposal is waited for before ours is made without it: a client may itself
 /// wait for ours, and a scanner does.
@@ -144,7 +144,10 @@ impl From<PeerEnd> for DownstreamError {
             PeerEnd::Disconnected { .. } | PeerEnd::Closed | PeerEnd::Reset => Self::Closed,
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Identification(_))) => Self::NotSsh,
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Negotiation(missing))) => {
-                Self::NoCommonAlgorithm { kind: missing.what, theirs: one_line(&missing.client) }
+                Self::NoCommonAlgorithm {
+                    kind: missing.what,
+                    theirs: TerminalText::new(&missing.client).to_string(),
+                }
             }
             PeerEnd::Fault(fault) => Self::Protocol(fault),
         }

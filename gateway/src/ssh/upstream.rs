@@ -10,6 +10,7 @@ use std::time::Duration;
 use portreeve_core::login::Login;
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
 use portreeve_ssh::userauth::client::{Answer, ClientAuth, ClientAuthError};
 use ssh_key::{Algorithm, Certificate, PrivateKey, PublicKey};
@@ -20,7 +21,6 @@ use tokio::time::timeout;
 use super::fault::ProtocolFault;
 use super::link::{Link, PeerEnd};
 use super::offers;
-use super::user_text::one_line;
 
 /// How targets know us. OpenSSH sends `eow@openssh.com` and other extensions only to peers whose software
 /// begins with `OpenSSH` (its compat.c), and what it sends is the user's client's to understand.
@@ -142,7 +142,10 @@ impl From<PeerEnd> for UpstreamError {
             PeerEnd::Closed | PeerEnd::Reset => Self::Closed { text: None },
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Identification(_))) => Self::NotSsh,
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Negotiation(missing))) => {
-                Self::NoCommonAlgorithm { kind: missing.what, theirs: one_line(&missing.server) }
+                Self::NoCommonAlgorithm {
+                    kind: missing.what,
+                    theirs: TerminalText::new(&missing.server).to_string(),
+                }
             }
             PeerEnd::Fault(fault) => Self::Protocol(fault),
         }
@@ -151,7 +154,7 @@ impl From<PeerEnd> for UpstreamError {
 
 /// What a peer said, as it can be shown; `None` when it said nothing.
 fn shown(text: &[u8]) -> Option<String> {
-    Some(one_line(&String::from_utf8_lossy(text))).filter(|text| !text.is_empty())
+    Some(TerminalText::from_peer(text).to_string()).filter(|text| !text.is_empty())
 }
 
 impl Upstream {

@@ -17,7 +17,6 @@ use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use super::Link;
-use crate::ssh::user_text::one_line;
 
 /// Reason codes of RFC 4253 section 11.1.
 pub(in crate::ssh) mod reason {
@@ -61,7 +60,7 @@ impl Link {
         match farewell {
             Farewell::Disconnect { reason, text } => {
                 // Without the message the end is still clean.
-                self.transport.disconnect(reason, &TerminalText::new(&one_line(&text))).ok();
+                self.transport.disconnect(reason, &TerminalText::new(&text)).ok();
             }
             Farewell::Close => {}
             Farewell::Reset => reset = true,

@@ -55,7 +55,7 @@ fn a_disconnect_is_the_last_message_in_both_directions() {
     pair.server.send(b"late");
     pair.client.send(b"unread");
     pair.settle().unwrap();
-    assert_eq!(pair.client.disconnected, Some((11, b"your session ends ".to_vec())));
+    assert_eq!(pair.client.disconnected, Some((11, b"your session ends".to_vec())));
     assert!(pair.client.received.is_empty() && pair.server.received.is_empty());
     pair.server.send_anyway(&[message::CHANNEL_DATA]);
     pair.settle().unwrap();
