@@ -9,7 +9,7 @@ pub(super) mod buffers;
 pub(super) mod farewell;
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -38,7 +38,7 @@ pub(super) enum PeerEnd {
     },
     /// It closed the connection.
     Closed,
-    /// It reset the connection, or the network did.
+    /// It reset the connection, or the network lost it.
     Reset,
     /// What it sent makes no sense.
     Fault(ProtocolFault),
@@ -103,8 +103,7 @@ impl Link {
             Ok(()) if n > 0 => self.transport.filled(n).map_err(PeerEnd::from),
             Ok(()) if self.broken => Err(PeerEnd::Reset),
             Ok(()) => Err(PeerEnd::Closed),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(PeerEnd::Reset),
-            Err(error) => Err(PeerEnd::from(error)),
+            Err(_) => Err(PeerEnd::Reset),
         })
     }
 

@@ -13,6 +13,5 @@ mod offers;
 pub mod refusal;
 pub mod relay;
 pub mod upstream;
-mod user_text;
 
 pub use fault::ProtocolFault;

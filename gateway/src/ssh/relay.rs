@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use portreeve_core::infrastructure::SshPermissions;
 use portreeve_ssh::relay::Side;
+use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::userauth::server;
 use portreeve_ssh::wire::put_string;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::joined::{Joined, Stop};
 use super::downstream::DownstreamSession;
@@ -34,11 +35,13 @@ use super::link::farewell::{Farewell, reason};
 use super::link::{Link, PeerEnd};
 use super::observe::{ObserverFailed, SessionObserver};
 use super::upstream::UpstreamSession;
-use super::user_text::one_line;
 use crate::telemetry::with_causes;
 
 /// How long the observer may take for what it is told at the end.
 const TELLING: Duration = Duration::from_millis(500);
+
+/// How long a side may take for what the other one sent before it left.
+const DELIVERING: Duration = Duration::from_secs(300);
 
 /// How long both sides may take to hear of an end that is not theirs; live sessions end within 2 s of
 /// the decision.
@@ -92,18 +95,24 @@ pub async fn run<O: SessionObserver>(
 ) -> RelayOutcome {
     let let_in = let_in(&mut down, &up.banners);
     let mut joined = Joined::new(down.link, up.link, permissions, observer);
+    let mut end = pin!(end);
     let stop = match let_in {
         Err(fault) => Stop::Peer(Side::Downstream, PeerEnd::Fault(fault)),
-        Ok(()) => {
-            let mut end = pin!(end);
-            tokio::select! {
-                biased;
-                text = &mut end => Stop::Revoked(text),
-                stop = poll_fn(|cx| joined.poll(cx)) => stop,
-            }
-        }
+        Ok(()) => tokio::select! {
+            biased;
+            text = &mut end => Stop::Revoked(text),
+            stop = poll_fn(|cx| joined.poll(cx)) => stop,
+        },
     };
-    conclude(joined, stop).await
+    let ours = matches!(stop, Stop::Revoked(_) | Stop::Observer(_));
+    let cut = async {
+        if !ours {
+            // What a side has left behind is delivered while policy lets the session live.
+            timeout(DELIVERING, end).await.ok();
+        }
+        sleep(ENDING).await;
+    };
+    conclude(joined, stop, cut).await
 }
 
 /// Passes on the target's banners, then tells the client that its user is in.
@@ -117,30 +126,23 @@ fn let_in(down: &mut DownstreamSession, banners: &[Vec<u8>]) -> Result<(), Proto
     Ok(down.link.transport.send(&[server::SUCCESS])?)
 }
 
-/// Ends both sides and tells the observer which channels that closes.
-async fn conclude<O: SessionObserver>(joined: Joined<O>, stop: Stop) -> RelayOutcome {
+/// Ends both sides, which `cut` bounds, and tells the observer which channels that closes.
+async fn conclude<O: SessionObserver>(
+    joined: Joined<O>,
+    stop: Stop,
+    cut: impl Future<Output = ()>,
+) -> RelayOutcome {
     let (ended_by, to_down, to_up) = verdict(stop);
     let (client_bytes, target_bytes) = joined.totals();
-    let closed = joined.closed_at_the_end();
-    let Joined { down, up, observer, .. } = joined;
-    let telling = async {
-        for event in closed {
-            if observer.event(event).await.is_err() {
-                break;
-            }
-        }
-    };
-    let ours = matches!(ended_by, EndedBy::Revoked { .. } | EndedBy::ObserverFailed(_));
-    let parting = async { tokio::join!(part(down, to_down), part(up, to_up)) };
+    let (down, up, untold) = joined.into_parts();
     let parting = async {
-        if ours {
+        tokio::select! {
+            ((), ()) = async { tokio::join!(part(down, to_down), part(up, to_up)) } => {}
             // Dropping what is not over by then cuts it.
-            timeout(ENDING, parting).await.ok();
-        } else {
-            parting.await;
+            () = cut => {}
         }
     };
-    let (_told, ()) = tokio::join!(timeout(TELLING, telling), parting);
+    let (_told, ()) = tokio::join!(timeout(TELLING, untold.tell()), parting);
     RelayOutcome { ended_by, client_bytes, target_bytes }
 }
 
@@ -164,7 +166,7 @@ fn verdict(stop: Stop) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
         }
         Stop::Peer(side, PeerEnd::Fault(fault)) => {
             let by_target = side == Side::Upstream;
-            let text = one_line(&with_causes(&fault));
+            let text = TerminalText::new(&with_causes(&fault)).to_string();
             let to_culprit = Farewell::Disconnect { reason: reason::PROTOCOL_ERROR, text: text.clone() };
             let who = if by_target { "target" } else { "client" };
             let to_other = Farewell::because(format!("the {who} broke the SSH protocol: {text}"));
@@ -172,7 +174,7 @@ fn verdict(stop: Stop) -> (EndedBy, Option<Farewell>, Option<Farewell>) {
             (EndedBy::ProtocolBroken { by_target, fault: text }, Some(to_down), Some(to_up))
         }
         Stop::Peer(side, PeerEnd::Disconnected { reason, text }) => {
-            let text = one_line(&String::from_utf8_lossy(&text));
+            let text = TerminalText::from_peer(&text).to_string();
             let shown = Some(text.clone()).filter(|text| !text.is_empty());
             left(side, shown, Farewell::Disconnect { reason, text })
         }

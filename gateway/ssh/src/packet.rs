@@ -31,13 +31,16 @@ pub enum PacketError {
     /// The packet cannot be opened or sealed.
     #[error(transparent)]
     Cipher(#[from] CipherError),
-    /// The keys sealed as many packets as there are sequence numbers; one more would reuse a nonce.
+    /// As many packets as there are sequence numbers went under the keys; one more would reuse a nonce.
     #[error("too many packets under one key")]
     KeyExhausted,
     /// A payload that does not fit a packet.
     #[error("a payload of {0} bytes does not fit a packet")]
     PayloadTooLong(usize),
 }
+
+/// Packets under one set of keys (RFC 4253 section 6.4: the number of a packet has 32 bits).
+const MAX_PACKETS: u64 = 1 << 32;
 
 /// Packets that arrive.
 pub struct Inbound {
@@ -137,6 +140,9 @@ impl Inbound {
     /// # Errors
     /// [`PacketError`]; the stream is unusable then.
     pub fn next_packet(&mut self) -> Result<Option<Range<usize>>, PacketError> {
+        if self.packets_under_key >= MAX_PACKETS {
+            return Err(PacketError::KeyExhausted);
+        }
         let Some(expected) = self.expected_length()? else { return Ok(None) };
         let Some(packet) = self.buffer.get_mut(self.start..self.end).and_then(|b| b.get_mut(..expected))
         else {
@@ -240,7 +246,7 @@ impl Outbound {
     /// [`PacketError::PayloadTooLong`] above [`MAX_PACKET`], [`PacketError::KeyExhausted`] after 2^32
     /// packets without fresh keys.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), PacketError> {
-        if self.packets_under_key > u64::from(u32::MAX) {
+        if self.packets_under_key >= MAX_PACKETS {
             return Err(PacketError::KeyExhausted);
         }
         let payload: usize = parts.iter().map(|part| part.len()).sum();

@@ -21,6 +21,9 @@ use crate::wire::{Reader, WireError, put_string, put_u32};
 /// Most channels of a session at one time.
 pub const MAX_CHANNELS: usize = 4096;
 
+/// Most session channels of a session at one time; OpenSSH's servers allow ten (`MaxSessions`).
+pub const MAX_SESSION_CHANNELS: usize = 128;
+
 /// Which side sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -142,6 +145,11 @@ impl Relay {
         self.channels.all()
     }
 
+    /// Whether more session channels are open or asked for than [`MAX_SESSION_CHANNELS`].
+    pub fn has_too_many_sessions(&self) -> bool {
+        self.channels.sessions() > MAX_SESSION_CHANNELS
+    }
+
     fn read<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, SeeError> {
         let mut reader = Reader::new(payload);
         let number = reader.u8()?;
@@ -170,20 +178,18 @@ impl Relay {
             | message::CHANNEL_CLOSE
             | message::CHANNEL_REQUEST => {
                 let recipient = reader.u32()?;
-                let channel = self
-                    .channels
-                    .find(from.other(), recipient)
-                    .ok_or(RelayError::NoChannel { number, channel: recipient })?;
-                let allowed = match number {
+                let allowed = |id: &ChannelId| match number {
                     message::CHANNEL_OPEN_CONFIRMATION | message::CHANNEL_OPEN_FAILURE => true,
-                    // OpenSSH's keep-alives are requests that may follow a CLOSE.
-                    message::CHANNEL_REQUEST => self.channels.is_confirmed(channel),
-                    _ => self.channels.carries_data_of(channel, from),
+                    // Keep-alives are requests that may follow a CLOSE.
+                    message::CHANNEL_REQUEST => self.channels.is_confirmed(*id),
+                    _ => self.channels.carries_data_of(*id, from),
                 };
-                if !allowed {
-                    return Err(RelayError::NoChannel { number, channel: recipient }.into());
+                match self.channels.find(from.other(), recipient).filter(allowed) {
+                    Some(channel) => self.read_channel_message(from, number, channel, reader),
+                    // A keep-alive of the target crossed the last CLOSE: it grants nothing, the client judges.
+                    None if number == message::CHANNEL_REQUEST && from == Side::Upstream => Ok(Seen::Other),
+                    None => Err(RelayError::NoChannel { number, channel: recipient }.into()),
                 }
-                self.read_channel_message(from, number, channel, reader)
             }
             other => Err(RelayError::Unexpected(other).into()),
         }

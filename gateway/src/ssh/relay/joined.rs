@@ -1,6 +1,6 @@
 //! Both directions of a session, as one state machine that a task polls.
 //!
-//! Invariants: a round reads and writes each socket at most once and then looks at the other direction,
+//! Invariants: a round reads each socket at most once and then looks at the other direction,
 //! so neither starves; whatever can make progress again has registered the task to be woken. Keys are
 //! exchanged by our own wish on one side at a time: after our proposal the peer's data still arrives, and
 //! with proposals out on both sides the data of either would wait for the other for ever.
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use portreeve_core::infrastructure::SshPermissions;
-use portreeve_core::record::RecordEvent;
 use portreeve_ssh::relay::{Channel, Relay, Side};
 
 use super::events;
@@ -35,7 +34,7 @@ pub(super) enum Stop {
 pub(super) struct Joined<O> {
     pub(super) down: Link,
     pub(super) up: Link,
-    pub(super) observer: Arc<O>,
+    observer: Arc<O>,
     from_down: Pump,
     from_up: Pump,
     channels: Relay,
@@ -143,9 +142,34 @@ impl<O: SessionObserver> Joined<O> {
         self.channels.open_channels().into_iter().fold(self.closed_bytes, add)
     }
 
-    /// What the observer has to be told about channels that are open when the session ends.
-    pub(super) fn closed_at_the_end(&self) -> Vec<RecordEvent> {
-        self.channels.open_channels().into_iter().map(events::closed).collect()
+    /// The user's side, the target's, and what remains to be told.
+    pub(super) fn into_parts(self) -> (Link, Link, Untold<O>) {
+        let untold = Untold {
+            observer: self.observer,
+            pumps: [self.from_down, self.from_up],
+            channels: self.channels,
+        };
+        (self.down, self.up, untold)
+    }
+}
+
+/// What the observer has still to be told when a session ends.
+pub(super) struct Untold<O> {
+    observer: Arc<O>,
+    pumps: [Pump; 2],
+    channels: Relay,
+}
+
+impl<O: SessionObserver> Untold<O> {
+    /// Lets the observer finish what it was asked, then tells it which channels the end closes. An answer
+    /// changes nothing any more.
+    pub(super) async fn tell(self) {
+        for pump in self.pumps {
+            pump.observed().await;
+        }
+        for event in self.channels.open_channels().into_iter().map(events::closed) {
+            self.observer.event(event).await.ok();
+        }
     }
 }
 

@@ -77,7 +77,8 @@ fn refused(fate: Fate, channel: Option<ChannelId>, what: impl Into<String>) -> J
 
 fn open(from: Side, channel: ChannelId, kind: OpenKind<'_>, permissions: SshPermissions) -> Judged {
     let permitted = match kind {
-        OpenKind::Session => true,
+        // RFC 4254 section 6.1: clients should refuse these; each would cost a file here.
+        OpenKind::Session => from == Side::Downstream,
         // What is not known may be a tunnel, as `tun@openssh.com` is.
         OpenKind::DirectTcpip { .. }
         | OpenKind::ForwardedTcpip { .. }

@@ -15,7 +15,9 @@ use std::task::{Context, Poll};
 use portreeve_core::infrastructure::SshPermissions;
 use portreeve_core::record::{ChannelNumber, RecordEvent};
 use portreeve_ssh::message;
-use portreeve_ssh::relay::{Channel, ChannelId, Relay, Request, Seen, Side, refused_open, refused_request};
+use portreeve_ssh::relay::{
+    Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request,
+};
 use portreeve_ssh::transport::{Event, Transport};
 
 use super::events::{self, source};
@@ -112,6 +114,13 @@ impl Pump {
         self.stalled.is_some() || self.watched.is_some()
     }
 
+    /// Waits until the observer has answered for the message that it was asked about.
+    pub(super) async fn observed(self) {
+        if let Some(watched) = self.watched {
+            watched.watching.await.ok();
+        }
+    }
+
     /// The next message that is here, if any.
     fn next_message<O>(&mut self, lane: &mut Lane<'_, O>) -> Result<Option<Range<usize>>, Halt> {
         if let Some(stalled) = self.stalled.take() {
@@ -158,6 +167,10 @@ impl<O: SessionObserver> Lane<'_, O> {
                 Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching })),
                 None => forward(self.to, payload),
             };
+        }
+        if matches!(seen, Seen::Open { kind: OpenKind::Session, .. }) && self.channels.has_too_many_sessions()
+        {
+            return self.settle(range, Fate::RefuseOpen).map(|()| None);
         }
         if is_end_of_writing(&seen) && !is_openssh(&self.to.transport) {
             return self.settle(range, Fate::Conceal).map(|()| None);

@@ -311,3 +311,72 @@ async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
     assert_eq!(outcome.ended_by, EndedBy::Revoked { reason: "no more".into() });
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn session_channels_beyond_the_limit_are_refused_one_by_one() {
+    let mut bed = bed(Slow::default(), SshPermissions::NONE, None).await;
+    let limit = u32::try_from(portreeve_ssh::relay::MAX_SESSION_CHANNELS).unwrap();
+    for number in 0..limit {
+        say(&mut bed.user, &open(b"session", number)).await;
+        assert_eq!(next(&mut bed.target).await, open(b"session", number));
+    }
+    say(&mut bed.user, &open(b"session", limit)).await;
+    assert_eq!(next(&mut bed.user).await[..5], message(message::CHANNEL_OPEN_FAILURE, limit, b""));
+    say(&mut bed.target, &message(message::CHANNEL_OPEN_FAILURE, 0, &[0; 12])).await;
+    assert_eq!(next(&mut bed.user).await[..5], message(message::CHANNEL_OPEN_FAILURE, 0, b""));
+    say(&mut bed.user, &open(b"session", limit)).await;
+    assert_eq!(next(&mut bed.target).await, open(b"session", limit));
+}
+
+#[tokio::test]
+async fn every_channel_that_was_seen_open_is_closed_in_the_record_when_the_session_is_revoked() {
+    let (revoke, revoked) = tokio::sync::oneshot::channel();
+    let end = async { revoked.await.unwrap_or_default() };
+    let slow = Slow { pause: Some(Duration::from_millis(50)), ..Slow::default() };
+    let mut bed = bed_until(slow, SshPermissions::NONE, None, end).await;
+    open_session(&mut bed).await;
+    say(&mut bed.user, &open(b"session", 6)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    revoke.send("no more".to_owned()).unwrap();
+    drop((bed.user, bed.target));
+    timeout(LIMIT, bed.running).await.unwrap().unwrap();
+    let events = bed.observer.events.lock().unwrap();
+    let opened = events.iter().filter(|event| matches!(event, RecordEvent::ChannelOpen { .. })).count();
+    let closed = events.iter().filter(|event| matches!(event, RecordEvent::ChannelClosed { .. })).count();
+    assert_eq!((opened, closed), (2, 2), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
+    let (revoke, revoked) = tokio::sync::oneshot::channel();
+    let end = async { revoked.await.unwrap_or_default() };
+    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, None, end).await;
+    open_session(&mut bed).await;
+    let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
+    let stuffing = async {
+        loop {
+            bed.target.transport.send(&[&piece]).unwrap();
+            write_out(&mut bed.target).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(1), stuffing).await.is_err());
+    drop(bed.target);
+    // The user takes a little now and then, so the delivery goes on.
+    let (mut running, mut user) = (bed.running, bed.user);
+    let trickle = async {
+        loop {
+            poll_fn(|cx| user.poll_read(cx)).await.ok();
+            while let Ok(Some(_)) = user.transport.poll() {}
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    assert!(
+        timeout(Duration::from_secs(1), async {
+            tokio::select! { _ = &mut running => {}, () = trickle => {} }
+        })
+        .await
+        .is_err()
+    );
+    revoke.send("no more".to_owned()).unwrap();
+    timeout(Duration::from_secs(3), running).await.expect("cut").unwrap();
+}

@@ -64,6 +64,11 @@ impl ChannelTable {
         all
     }
 
+    /// How many are session channels.
+    pub(super) fn sessions(&self) -> usize {
+        self.channels.values().filter(|channel| channel.is_session).count()
+    }
+
     /// The channel that `side` knows as `number`.
     pub(super) fn find(&self, side: Side, number: u32) -> Option<ChannelId> {
         self.by_number.get(&(side, number)).copied()
