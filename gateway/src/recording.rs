@@ -142,6 +142,13 @@ impl Recorder {
         }
     }
 
+    /// Waits until the channel's file is not behind any more; what is not kept never is.
+    pub async fn keeps_up(&self, channel: ChannelNumber) {
+        if let Ok(Some(stream)) = self.session.stream(channel) {
+            stream.keeps_up().await;
+        }
+    }
+
     /// Records the last event, closes all files and gives the directory its final name.
     ///
     /// # Errors

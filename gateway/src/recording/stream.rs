@@ -23,8 +23,12 @@ pub(super) const SEAL_AFTER: Duration = Duration::from_millis(400);
 /// Bytes that are sealed and written at once: several blocks, as each batch costs two changes of threads.
 pub(super) const BATCH: usize = 4 * MAX_BLOCK;
 
-/// Bytes that may wait for the disk before callers wait, too.
-pub(super) const MAX_PENDING: usize = 4 * BATCH;
+/// Bytes that may wait for the disk while the file counts as keeping up.
+const KEEPS_UP: usize = 4 * BATCH;
+
+/// Bytes that may wait for the disk before callers wait, too: those of a file that keeps up, and what its
+/// channel may still send without more window (2 MiB for OpenSSH's sessions).
+pub(super) const MAX_PENDING: usize = KEEPS_UP + 3 * 1024 * 1024;
 
 /// Adds to one file. Dropping it closes the file in the background.
 pub(super) struct LogStream {
@@ -96,6 +100,20 @@ impl LogStream {
         let elapsed = self.shared.elapsed();
         self.shared.add(&mut state, Packet { source, code, elapsed: micros(elapsed), data });
         Ok(())
+    }
+
+    /// Waits until no more waits for the disk than while the file keeps up.
+    pub(super) async fn keeps_up(&self) {
+        loop {
+            let progress = self.shared.progress.notified();
+            {
+                let state = self.shared.lock();
+                if state.check_open().is_err() || state.packer.pending() < KEEPS_UP {
+                    return;
+                }
+            }
+            progress.await;
+        }
     }
 
     /// Adds what `line` makes of the time since the start, as one piece and in the order of times.

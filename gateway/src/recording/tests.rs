@@ -399,20 +399,20 @@ async fn a_stalled_disk_makes_callers_wait_with_bounded_memory() {
             break;
         }
     }
+    assert!(!futures_poll(std::pin::pin!(stream.keeps_up())).await, "the file is behind");
     // One batch with the disk, one gathering.
     assert!(accepted >= MAX_PENDING && accepted <= 2 * (MAX_PENDING + message.len()), "{accepted}");
     for _ in 0..100 {
         leave.send(()).unwrap();
     }
     stream.data(Source::Target, 0, &message).await.unwrap();
+    stream.keeps_up().await;
     stream.close().await.unwrap();
     assert!(bytes.load(Ordering::SeqCst) > accepted + message.len());
 }
 
 /// Polls a future a few times, letting other tasks run, and says whether it is ready.
-async fn futures_poll(
-    mut future: std::pin::Pin<&mut impl Future<Output = Result<(), RecordingError>>>,
-) -> bool {
+async fn futures_poll(mut future: std::pin::Pin<&mut impl Future>) -> bool {
     for _ in 0..20 {
         let ready =
             std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await;

@@ -58,4 +58,8 @@ impl SessionObserver for RecordingObserver {
     ) -> Result<(), ObserverFailed> {
         self.judge(self.recorder.data(channel, source, code, data).await)
     }
+
+    async fn keeps_up(&self, channel: ChannelNumber) {
+        self.recorder.keeps_up(channel).await;
+    }
 }

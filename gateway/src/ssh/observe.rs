@@ -21,8 +21,8 @@ pub struct ObserverFailed(pub String);
 
 /// Sees everything that crosses a relay, before it is forwarded.
 ///
-/// While a future of these is pending the relay carries nothing more in that direction, so a bounded
-/// queue behind them is what keeps a slow observer from slowing the session.
+/// While a future of `event` or `data` is pending the relay carries nothing more in that direction, so a
+/// bounded queue behind them is what keeps a slow observer from slowing the session.
 pub trait SessionObserver: Send + Sync + 'static {
     /// An event; `ChannelOpen`, requests and forwards are asked for, the others told.
     fn event(&self, event: RecordEvent) -> impl Future<Output = Result<Decision, ObserverFailed>> + Send;
@@ -39,4 +39,8 @@ pub trait SessionObserver: Send + Sync + 'static {
         code: u32,
         data: &[u8],
     ) -> impl Future<Output = Result<(), ObserverFailed>> + Send;
+
+    /// Ready while the observer keeps up with a session channel. Until then neither side is given more
+    /// window on it, so that a slow observer slows this channel and no other.
+    fn keeps_up(&self, channel: ChannelNumber) -> impl Future<Output = ()> + Send;
 }

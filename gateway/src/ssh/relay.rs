@@ -15,6 +15,7 @@ mod joined;
 mod judge;
 mod modes;
 mod pump;
+mod windows;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

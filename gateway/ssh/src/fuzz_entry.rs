@@ -240,7 +240,13 @@ pub fn relay_messages(input: &[u8]) {
                 let refused = refused_request(message).expect("a request that was seen");
                 assert_eq!(refused.first(), message.first());
             }
-            Ok(Seen::OpenFailed { .. } | Seen::Data { .. } | Seen::Closed { .. } | Seen::Other) => {}
+            Ok(
+                Seen::OpenFailed { .. }
+                | Seen::Data { .. }
+                | Seen::Window { .. }
+                | Seen::Closed { .. }
+                | Seen::Other,
+            ) => {}
         }
     }
 }

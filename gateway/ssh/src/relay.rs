@@ -66,6 +66,15 @@ pub enum Seen<'a> {
     },
     /// A request of the whole connection.
     Global(GlobalRequest<'a>),
+    /// A side may be sent more on a channel.
+    Window {
+        /// The channel.
+        channel: ChannelId,
+        /// Its number on the wire.
+        recipient: u32,
+        /// How many bytes more.
+        bytes: u32,
+    },
     /// Both sides have closed a channel.
     Closed {
         /// What is known of it.
@@ -157,9 +166,14 @@ impl Relay {
             message::GLOBAL_REQUEST => Ok(Seen::Global(GlobalRequest::read(reader)?)),
             message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(Seen::Other),
             // They carry nothing, and late ones are common: each peer judges them for itself.
-            message::CHANNEL_WINDOW_ADJUST | message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
+            message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
                 reader.u32()?;
                 Ok(Seen::Other)
+            }
+            message::CHANNEL_WINDOW_ADJUST => {
+                let (recipient, bytes) = (reader.u32()?, reader.u32()?);
+                let channel = self.channels.find(from.other(), recipient);
+                Ok(channel.map_or(Seen::Other, |channel| Seen::Window { channel, recipient, bytes }))
             }
             message::CHANNEL_OPEN => {
                 let kind = reader.name()?;
@@ -271,6 +285,14 @@ pub fn refused_request(payload: &[u8]) -> Result<Vec<u8>, WireError> {
     put_string(&mut refused, UNKNOWN).map_err(|_| WireError::Malformed)?;
     refused.push(reader.u8()?);
     Ok(refused)
+}
+
+/// CHANNEL_WINDOW_ADJUST to the side that calls a channel `recipient` (RFC 4254 section 5.2).
+pub fn window_adjust(recipient: u32, bytes: u32) -> Vec<u8> {
+    let mut adjust = vec![message::CHANNEL_WINDOW_ADJUST];
+    put_u32(&mut adjust, recipient);
+    put_u32(&mut adjust, bytes);
+    adjust
 }
 
 /// CHANNEL_OPEN_FAILURE for a CHANNEL_OPEN that is refused: administratively prohibited (RFC 4254

@@ -99,6 +99,8 @@ impl SessionObserver for Watcher {
         }
         Ok(())
     }
+
+    async fn keeps_up(&self, _channel: ChannelNumber) {}
 }
 
 impl Watcher {

@@ -56,7 +56,7 @@ pub(super) fn judge(from: Side, seen: Seen<'_>, permissions: SshPermissions) -> 
         },
         Seen::Global(request) => global(from, request, permissions),
         Seen::Closed { channel } => tell(Some(events::closed(&channel))),
-        Seen::Data { .. } | Seen::Other => tell(None),
+        Seen::Data { .. } | Seen::Window { .. } | Seen::Other => tell(None),
     }
 }
 

@@ -16,12 +16,13 @@ use portreeve_core::infrastructure::SshPermissions;
 use portreeve_core::record::{ChannelNumber, RecordEvent};
 use portreeve_ssh::message;
 use portreeve_ssh::relay::{
-    Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request,
+    Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request, window_adjust,
 };
 use portreeve_ssh::transport::{Event, Transport};
 
 use super::events::{self, source};
 use super::judge::{Fate, Judged, judge};
+use super::windows::HeldWindows;
 use crate::ssh::fault::ProtocolFault;
 use crate::ssh::link::{Link, PeerEnd};
 use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
@@ -62,6 +63,8 @@ pub(super) struct Pump {
     stalled: Option<Range<usize>>,
     /// A message that the observer has not answered for yet.
     watched: Option<Watched>,
+    /// Window for channels that the observer is behind with.
+    held: HeldWindows,
 }
 
 type Watching = Pin<Box<dyn Future<Output = Result<Decision, ObserverFailed>> + Send>>;
@@ -79,7 +82,8 @@ impl Pump {
         mut lane: Lane<'_, O>,
         cx: &mut Context<'_>,
     ) -> Result<bool, Halt> {
-        let (mut moved, mut has_read) = (false, false);
+        let mut moved = lane.grant_held(&mut self.held, cx)?;
+        let mut has_read = false;
         loop {
             if let Some(watched) = &mut self.watched {
                 let Poll::Ready(answer) = watched.watching.as_mut().poll(cx) else { return Ok(moved) };
@@ -105,7 +109,7 @@ impl Pump {
                 return Ok(moved);
             }
             moved = true;
-            self.watched = lane.carry(message, cx)?;
+            self.watched = lane.carry(message, &mut self.held, cx)?;
         }
     }
 
@@ -145,8 +149,25 @@ fn takes(transport: &Transport) -> bool {
 }
 
 impl<O: SessionObserver> Lane<'_, O> {
+    /// Grants window that was held back while the observer was behind; whether any was.
+    fn grant_held(&mut self, held: &mut HeldWindows, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let mut granted = false;
+        while takes(&self.to.transport) {
+            let open = |channel| self.channels.channel(channel).is_some();
+            let Some((recipient, bytes)) = held.release(open, cx) else { break };
+            forward(self.to, &window_adjust(recipient, bytes))?;
+            granted = true;
+        }
+        Ok(granted)
+    }
+
     /// Looks at a message and sends it on, unless the observer has to think about it.
-    fn carry(&mut self, range: Range<usize>, cx: &mut Context<'_>) -> Result<Option<Watched>, Halt> {
+    fn carry(
+        &mut self,
+        range: Range<usize>,
+        held: &mut HeldWindows,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Watched>, Halt> {
         let payload: &[u8] = self.from.transport.payload(range.clone());
         match payload.first().copied().unwrap_or_default() {
             message::GLOBAL_REQUEST..=message::CHANNEL_FAILURE => {}
@@ -158,9 +179,13 @@ impl<O: SessionObserver> Lane<'_, O> {
             }
         }
         let seen = self.channels.see(self.side, payload).map_err(|error| Halt::Sender(error.into()))?;
+        if let Seen::Window { channel, recipient, bytes } = seen {
+            let granted = !is_recorded(self.channels, channel)
+                || held.grant(self.observer, (channel, recipient, bytes), cx);
+            return if granted { forward(self.to, payload) } else { Ok(None) };
+        }
         if let Seen::Data { channel, code, data } = seen {
-            let recorded = self.channels.channel(channel).is_some_and(|channel| channel.is_session);
-            if !recorded {
+            if !is_recorded(self.channels, channel) {
                 return forward(self.to, payload);
             }
             return match watch_data(self.observer, (channel, self.side, code), data, cx)? {
@@ -213,6 +238,10 @@ impl<O: SessionObserver> Lane<'_, O> {
             }
         }
     }
+}
+
+fn is_recorded(channels: &Relay, channel: ChannelId) -> bool {
+    channels.channel(channel).is_some_and(|channel| channel.is_session)
 }
 
 /// OpenSSH's PROTOCOL file, section 2.1.

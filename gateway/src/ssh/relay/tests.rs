@@ -12,6 +12,7 @@ use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::transport::{Config, Event, Transport};
 use ssh_key::{Algorithm, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -23,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Slow {
     pause: Option<Duration>,
+    /// While it is there, the observer is behind with the first channel.
+    behind: Option<watch::Receiver<bool>>,
     events: Mutex<Vec<RecordEvent>>,
     seen: Mutex<Vec<(Source, usize)>>,
 }
@@ -47,6 +50,12 @@ impl SessionObserver for Slow {
         }
         self.seen.lock().unwrap().push((source, data.len()));
         Ok(())
+    }
+
+    async fn keeps_up(&self, channel: ChannelNumber) {
+        if let Some(mut behind) = self.behind.clone().filter(|_| channel == ChannelNumber(0)) {
+            behind.wait_for(|behind| !behind).await.unwrap();
+        }
     }
 }
 
@@ -379,4 +388,27 @@ async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
     );
     revoke.send("no more".to_owned()).unwrap();
     timeout(Duration::from_secs(3), running).await.expect("cut").unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_observer_holds_back_window_of_its_channel_and_of_no_other() {
+    let (keep_up, behind) = watch::channel(true);
+    let observer = Slow { behind: Some(behind), ..Slow::default() };
+    let mut bed = bed(observer, SshPermissions::NONE, None).await;
+    open_session(&mut bed).await;
+    say(&mut bed.user, &open(b"session", 6)).await;
+    assert_eq!(next(&mut bed.target).await, open(b"session", 6));
+    let rest = [10_u32.to_be_bytes(), u32::MAX.to_be_bytes(), 32_768_u32.to_be_bytes()].concat();
+    say(&mut bed.target, &message(message::CHANNEL_OPEN_CONFIRMATION, 6, &rest)).await;
+    next(&mut bed.user).await;
+    let adjust =
+        |channel: u32, bytes: u32| message(message::CHANNEL_WINDOW_ADJUST, channel, &bytes.to_be_bytes());
+    say(&mut bed.user, &adjust(9, 100)).await;
+    say(&mut bed.user, &adjust(9, 50)).await;
+    say(&mut bed.user, &adjust(10, 7)).await;
+    assert_eq!(next(&mut bed.target).await, adjust(10, 7), "the neighbour goes on");
+    keep_up.send(false).unwrap();
+    assert_eq!(next(&mut bed.target).await, adjust(9, 150), "all that was held back, once");
+    say(&mut bed.user, &adjust(9, 3)).await;
+    assert_eq!(next(&mut bed.target).await, adjust(9, 3));
 }

@@ -148,6 +148,8 @@ fn late_messages_that_carry_nothing_cross() {
     relay.see(Side::Downstream, &close(9)).unwrap();
     let adjust = Message::new(message::CHANNEL_WINDOW_ADJUST).u32(9).u32(1).0;
     assert_eq!(relay.see(Side::Downstream, &adjust), Ok(Seen::Other));
+    let window = Seen::Window { channel: ChannelId(0), recipient: 9, bytes: 1 };
+    assert_eq!(with_channel().see(Side::Downstream, &adjust), Ok(window));
     for number in [message::CHANNEL_SUCCESS, message::CHANNEL_FAILURE] {
         assert_eq!(relay.see(Side::Downstream, &Message::new(number).u32(9).0), Ok(Seen::Other));
     }
@@ -182,7 +184,8 @@ fn huge_and_tiny_windows_cross() {
         assert_eq!(relay.see(Side::Upstream, &confirm), Ok(Seen::Other));
         for bytes in [u32::MAX, u32::MAX, 0] {
             let adjust = Message::new(message::CHANNEL_WINDOW_ADJUST).u32(9).u32(bytes).0;
-            assert_eq!(relay.see(Side::Downstream, &adjust), Ok(Seen::Other));
+            let window = Seen::Window { channel: ChannelId(0), recipient: 9, bytes };
+            assert_eq!(relay.see(Side::Downstream, &adjust), Ok(window));
         }
         assert!(matches!(relay.see(Side::Downstream, &data(9, b"")), Ok(Seen::Data { data: b"", .. })));
     }
