@@ -8,6 +8,7 @@
 
 mod aead;
 mod algorithm;
+mod cbc;
 mod ctr;
 mod mac;
 
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use self::aead::{ChaChaOpener, ChaChaSealer, GcmOpener, GcmSealer};
 pub use self::algorithm::{Cipher, Mac, Protection};
+use self::cbc::{CbcOpening, CbcSealing};
 use self::ctr::Ctr;
 use self::mac::WithMac;
 
@@ -48,6 +50,8 @@ enum OpenerKind {
     Gcm(GcmOpener),
     ChaCha(Box<ChaChaOpener>),
     Ctr(Box<WithMac<Ctr>>),
+    Cbc(Box<WithMac<CbcOpening>>),
+    Broken,
 }
 
 /// Seals packets of one direction.
@@ -58,6 +62,7 @@ enum SealerKind {
     Gcm(GcmSealer),
     ChaCha(Box<ChaChaSealer>),
     Ctr(Box<WithMac<Ctr>>),
+    Cbc(Box<WithMac<CbcSealing>>),
 }
 
 /// Length of the `packet_length` field, in bytes.
@@ -67,6 +72,11 @@ impl Opener {
     /// Before the first key exchange: nothing is encrypted.
     pub const fn clear() -> Self {
         Self(OpenerKind::Clear)
+    }
+
+    /// Opens nothing any more.
+    pub const fn broken() -> Self {
+        Self(OpenerKind::Broken)
     }
 
     /// Opens with fresh keys.
@@ -82,40 +92,63 @@ impl Opener {
             Cipher::Aes128Ctr | Cipher::Aes192Ctr | Cipher::Aes256Ctr => {
                 OpenerKind::Ctr(Box::new(WithMac::new(Ctr::new(protection.cipher, keys)?, protection, keys)?))
             }
+            Cipher::Aes128Cbc | Cipher::Aes192Cbc | Cipher::Aes256Cbc | Cipher::TripleDesCbc => {
+                let cbc = CbcOpening::new(protection.cipher, keys)?;
+                OpenerKind::Cbc(Box::new(WithMac::new(cbc, protection, keys)?))
+            }
         }))
     }
 
     /// Bytes that must be there before [`Self::packet_length`] can tell the length.
     pub fn head_len(&self) -> usize {
         match &self.0 {
-            OpenerKind::Clear | OpenerKind::Gcm(_) | OpenerKind::ChaCha(_) => LENGTH_FIELD,
+            OpenerKind::Clear | OpenerKind::Gcm(_) | OpenerKind::ChaCha(_) | OpenerKind::Broken => {
+                LENGTH_FIELD
+            }
             OpenerKind::Ctr(ctr) => ctr.head_len(),
+            OpenerKind::Cbc(cbc) => cbc.head_len(),
         }
     }
 
     /// Length of the tag or MAC behind a packet.
     pub fn tag_len(&self) -> usize {
         match &self.0 {
-            OpenerKind::Clear => 0,
+            OpenerKind::Clear | OpenerKind::Broken => 0,
             OpenerKind::Gcm(_) | OpenerKind::ChaCha(_) => aead::TAG_LEN,
             OpenerKind::Ctr(ctr) => ctr.tag_len(),
+            OpenerKind::Cbc(cbc) => cbc.tag_len(),
         }
     }
 
     /// What `packet_length` must be a multiple of, after adding [`Self::length_in_blocks`].
     pub fn block_len(&self) -> usize {
         match &self.0 {
-            OpenerKind::Clear | OpenerKind::ChaCha(_) => 8,
+            OpenerKind::Clear | OpenerKind::ChaCha(_) | OpenerKind::Broken => 8,
             OpenerKind::Gcm(_) | OpenerKind::Ctr(_) => 16,
+            OpenerKind::Cbc(cbc) => cbc.block_len(),
         }
     }
 
     /// Bytes of the length field that count into the blocks: 4 where it is encrypted with the rest.
     pub fn length_in_blocks(&self) -> usize {
         match &self.0 {
-            OpenerKind::Clear => LENGTH_FIELD,
+            OpenerKind::Clear | OpenerKind::Broken => LENGTH_FIELD,
             OpenerKind::Gcm(_) | OpenerKind::ChaCha(_) => 0,
             OpenerKind::Ctr(ctr) => ctr.length_in_blocks(),
+            OpenerKind::Cbc(cbc) => cbc.length_in_blocks(),
+        }
+    }
+
+    /// Whether the place at which a packet is found to be altered would tell something about plaintext:
+    /// in CBC mode an attacker can have any block of ciphertext decrypted as a length (CVE-2008-5161).
+    pub fn must_hide_alterations(&self) -> bool {
+        match &self.0 {
+            OpenerKind::Clear
+            | OpenerKind::Gcm(_)
+            | OpenerKind::ChaCha(_)
+            | OpenerKind::Ctr(_)
+            | OpenerKind::Broken => false,
+            OpenerKind::Cbc(cbc) => cbc.length_in_blocks() > 0,
         }
     }
 
@@ -123,7 +156,8 @@ impl Opener {
     /// once per packet: some ciphers decrypt the head in place.
     ///
     /// # Errors
-    /// [`CipherError::Refused`] when `head` has the wrong length.
+    /// [`CipherError::Refused`] when `head` has the wrong length, [`CipherError::Altered`] when nothing can
+    /// be opened any more.
     pub fn packet_length(&mut self, sequence: u32, head: &mut [u8]) -> Result<u32, CipherError> {
         let clear = |head: &[u8]| {
             head.first_chunk().map(|length| u32::from_be_bytes(*length)).ok_or(CipherError::Refused)
@@ -135,6 +169,11 @@ impl Opener {
                 ctr.open_head(head)?;
                 clear(head)
             }
+            OpenerKind::Cbc(cbc) => {
+                cbc.open_head(head)?;
+                clear(head)
+            }
+            OpenerKind::Broken => Err(CipherError::Altered),
         }
     }
 
@@ -148,6 +187,8 @@ impl Opener {
             OpenerKind::Gcm(gcm) => gcm.open(packet),
             OpenerKind::ChaCha(chacha) => chacha.open(sequence, packet),
             OpenerKind::Ctr(ctr) => ctr.open(sequence, packet),
+            OpenerKind::Cbc(cbc) => cbc.open(sequence, packet),
+            OpenerKind::Broken => Err(CipherError::Altered),
         }
     }
 }
@@ -171,6 +212,10 @@ impl Sealer {
             Cipher::Aes128Ctr | Cipher::Aes192Ctr | Cipher::Aes256Ctr => {
                 SealerKind::Ctr(Box::new(WithMac::new(Ctr::new(protection.cipher, keys)?, protection, keys)?))
             }
+            Cipher::Aes128Cbc | Cipher::Aes192Cbc | Cipher::Aes256Cbc | Cipher::TripleDesCbc => {
+                let cbc = CbcSealing::new(protection.cipher, keys)?;
+                SealerKind::Cbc(Box::new(WithMac::new(cbc, protection, keys)?))
+            }
         }))
     }
 
@@ -180,6 +225,7 @@ impl Sealer {
             SealerKind::Clear => 0,
             SealerKind::Gcm(_) | SealerKind::ChaCha(_) => aead::TAG_LEN,
             SealerKind::Ctr(ctr) => ctr.tag_len(),
+            SealerKind::Cbc(cbc) => cbc.tag_len(),
         }
     }
 
@@ -191,6 +237,7 @@ impl Sealer {
             SealerKind::ChaCha(_) => (8, 0),
             SealerKind::Gcm(_) => (16, 0),
             SealerKind::Ctr(ctr) => (16, ctr.length_in_blocks()),
+            SealerKind::Cbc(cbc) => (cbc.block_len(), cbc.length_in_blocks()),
         };
         let unpadded = length_in_blocks + 1 + payload;
         (unpadded + MIN_PADDING).next_multiple_of(block) - unpadded
@@ -206,6 +253,7 @@ impl Sealer {
             SealerKind::Gcm(gcm) => gcm.seal(packet),
             SealerKind::ChaCha(chacha) => chacha.seal(sequence, packet),
             SealerKind::Ctr(ctr) => ctr.seal(sequence, packet),
+            SealerKind::Cbc(cbc) => cbc.seal(sequence, packet),
         }
     }
 }
@@ -218,15 +266,12 @@ mod tests {
 
     fn protections() -> Vec<Protection> {
         let mut all = Vec::new();
-        for cipher in Cipher::ALL {
+        for cipher in Cipher::ALL.into_iter().chain(Cipher::LEGACY) {
             if cipher.is_aead() {
                 all.push(Protection { cipher, mac: None });
             } else {
                 all.extend(
-                    Mac::ALL
-                        .into_iter()
-                        .chain([Mac::HmacSha1])
-                        .map(|mac| Protection { cipher, mac: Some(mac) }),
+                    Mac::ALL.into_iter().chain(Mac::LEGACY).map(|mac| Protection { cipher, mac: Some(mac) }),
                 );
             }
         }

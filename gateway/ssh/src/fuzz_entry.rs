@@ -36,13 +36,15 @@ pub const TARGETS: [Target; 7] = [
     ("transport", transport),
 ];
 
-const PROTECTIONS: [Protection; 6] = [
+const PROTECTIONS: [Protection; 8] = [
     Protection { cipher: Cipher::Aes128Gcm, mac: None },
     Protection { cipher: Cipher::ChaCha20Poly1305, mac: None },
     Protection { cipher: Cipher::Aes128Ctr, mac: Some(Mac::HmacSha256Etm) },
     Protection { cipher: Cipher::Aes192Ctr, mac: Some(Mac::HmacSha256) },
     Protection { cipher: Cipher::Aes256Ctr, mac: Some(Mac::HmacSha512) },
     Protection { cipher: Cipher::Aes256Ctr, mac: Some(Mac::HmacSha1) },
+    Protection { cipher: Cipher::Aes128Cbc, mac: Some(Mac::HmacSha1) },
+    Protection { cipher: Cipher::TripleDesCbc, mac: Some(Mac::HmacSha1Etm) },
 ];
 
 /// One of `all`, by a byte of the input.
@@ -66,7 +68,7 @@ fn feed(inbound: &mut Inbound, bytes: &[u8]) {
 fn keys(protection: Protection) -> KeyMaterial {
     KeyMaterial {
         iv: Zeroizing::new(vec![1; protection.cipher.iv_len()]),
-        key: Zeroizing::new(vec![2; protection.cipher.key_len()]),
+        key: Zeroizing::new((0..64).take(protection.cipher.key_len()).collect()),
         mac_key: Zeroizing::new(vec![3; protection.mac_key_len()]),
     }
 }

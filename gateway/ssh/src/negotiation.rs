@@ -110,11 +110,11 @@ fn protection(
     client: &DirectionLists,
     server: &DirectionLists,
 ) -> Result<Protection, NegotiationError> {
-    let cipher = choose(kinds.cipher, &client.ciphers, &server.ciphers, cipher_from_name)?;
+    let cipher = choose(kinds.cipher, &client.ciphers, &server.ciphers, Cipher::from_name)?;
     let mac = if cipher.is_aead() {
         None
     } else {
-        Some(choose(kinds.mac, &client.macs, &server.macs, mac_from_name)?)
+        Some(choose(kinds.mac, &client.macs, &server.macs, Mac::from_name)?)
     };
     choose(kinds.compression, &client.compression, &server.compression, |name| {
         (name == "none").then_some(())
@@ -134,14 +134,6 @@ fn choose<T>(
         .filter_map(|name| from_name(name).filter(|_| server.contains(name)))
         .next()
         .ok_or_else(|| NegotiationError { what, client: shown(client), server: shown(server) })
-}
-
-fn cipher_from_name(name: &str) -> Option<Cipher> {
-    Cipher::ALL.into_iter().find(|cipher| cipher.name() == name)
-}
-
-fn mac_from_name(name: &str) -> Option<Mac> {
-    Mac::ALL.into_iter().chain([Mac::HmacSha1]).find(|mac| mac.name() == name)
 }
 
 /// The list as an operator reads it; it is printable ASCII, so a cut falls between characters.

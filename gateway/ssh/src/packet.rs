@@ -2,9 +2,9 @@
 //!
 //! [`Inbound`] cuts packets out of a byte stream and opens them in place; [`Outbound`] frames and
 //! seals payloads behind each other, ready for one `write`. Invariants: a packet longer than the
-//! limit is refused as soon as its length is known, before it is waited for; sequence numbers start
-//! at 0 and go back to 0 only where strict key exchange says so. Buffers are lent by the caller, so
-//! that an idle connection holds none.
+//! limit is refused as soon as its length is known, before it is waited for, except where that would
+//! tell an attacker about plaintext (CBC); sequence numbers start at 0 and go back to 0 only where
+//! strict key exchange says so. Buffers are lent by the caller, so that an idle connection holds none.
 
 use std::ops::Range;
 
@@ -143,6 +143,15 @@ impl Inbound {
         if self.packets_under_key >= MAX_PACKETS {
             return Err(PacketError::KeyExhausted);
         }
+        let opened = self.open_next();
+        if opened.is_err() && self.opener.must_hide_alterations() {
+            self.hide_alteration();
+            return self.open_next();
+        }
+        opened
+    }
+
+    fn open_next(&mut self) -> Result<Option<Range<usize>>, PacketError> {
         let Some(expected) = self.expected_length()? else { return Ok(None) };
         let Some(packet) = self.buffer.get_mut(self.start..self.end).and_then(|b| b.get_mut(..expected))
         else {
@@ -198,6 +207,13 @@ impl Inbound {
     /// Bytes and packets since the keys were exchanged.
     pub fn under_key(&self) -> (u64, u64) {
         (self.bytes_under_key, self.packets_under_key)
+    }
+
+    /// Whatever is wrong with the packet at hand shows as one error, once as many bytes came as the longest
+    /// packet has: neither its length nor what failed can be told from outside.
+    fn hide_alteration(&mut self) {
+        self.expected = Some(LENGTH_FIELD + self.max_packet + self.opener.tag_len());
+        self.opener = Opener::broken();
     }
 
     fn expected_length(&mut self) -> Result<Option<usize>, PacketError> {
@@ -338,7 +354,7 @@ mod tests {
         if let Some(protection) = protection {
             let keys = KeyMaterial {
                 iv: Zeroizing::new(vec![1; protection.cipher.iv_len()]),
-                key: Zeroizing::new(vec![2; protection.cipher.key_len()]),
+                key: Zeroizing::new((0..64).take(protection.cipher.key_len()).collect()),
                 mac_key: Zeroizing::new(vec![3; protection.mac_key_len()]),
             };
             outbound.set_sealer(Sealer::new(protection, &keys).unwrap(), true);
@@ -352,12 +368,14 @@ mod tests {
         inbound.filled(bytes.len());
     }
 
-    const PROTECTIONS: [Option<Protection>; 5] = [
+    const PROTECTIONS: [Option<Protection>; 7] = [
         None,
         Some(Protection { cipher: Cipher::Aes256Gcm, mac: None }),
         Some(Protection { cipher: Cipher::ChaCha20Poly1305, mac: None }),
         Some(Protection { cipher: Cipher::Aes128Ctr, mac: Some(Mac::HmacSha256Etm) }),
         Some(Protection { cipher: Cipher::Aes128Ctr, mac: Some(Mac::HmacSha256) }),
+        Some(Protection { cipher: Cipher::Aes256Cbc, mac: Some(Mac::HmacSha1Etm) }),
+        Some(Protection { cipher: Cipher::TripleDesCbc, mac: Some(Mac::HmacSha1) }),
     ];
 
     proptest! {
@@ -430,5 +448,46 @@ mod tests {
             feed(&mut inbound, &[0, 0, 0, 12, padding, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             assert_eq!(inbound.next_packet(), Err(PacketError::Padding), "padding {padding}");
         }
+    }
+
+    /// CVE-2008-5161: the length, the padding and the MAC of an altered packet must not be told apart, and
+    /// the length of what would be read before the MAC is checked is up to 32 bits of plaintext.
+    #[test]
+    fn an_altered_packet_in_cbc_mode_shows_at_the_same_byte_whatever_is_wrong_with_it() {
+        const PAYLOAD: [u8; 100] = [7; 100];
+        for (cipher, mac) in [(Cipher::Aes128Cbc, Mac::HmacSha1), (Cipher::TripleDesCbc, Mac::HmacSha256)] {
+            let protection = Protection { cipher, mac: Some(mac) };
+            let (mut outbound, _) = pair(Some(protection));
+            outbound.push(&[&PAYLOAD]).unwrap();
+            let sealed = outbound.pending().to_vec();
+            // Within the first block: an impossible length. In a later block, or in the MAC: a wrong MAC.
+            for at in [0, 5, 17, 60, sealed.len() - 1] {
+                let (_, mut inbound) = pair(Some(protection));
+                let mut altered = sealed.clone();
+                altered[at] ^= 1;
+                altered.resize(LENGTH_FIELD + MAX_PACKET_UNAUTHENTICATED + mac.key_len(), 0xa5);
+                let (last, most) = altered.split_last().unwrap();
+                for piece in most.chunks(999) {
+                    feed(&mut inbound, piece);
+                    assert_eq!(inbound.next_packet(), Ok(None), "{cipher:?}, byte {at}");
+                }
+                feed(&mut inbound, &[*last]);
+                for _again in 0..2 {
+                    let altered = PacketError::Cipher(CipherError::Altered);
+                    assert_eq!(inbound.next_packet(), Err(altered), "{cipher:?}, byte {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_packet_in_cbc_mode_still_fits_the_buffer_of_an_altered_one() {
+        let protection = Protection { cipher: Cipher::Aes128Cbc, mac: Some(Mac::HmacSha512) };
+        let (_, mut inbound) = pair(Some(protection));
+        inbound.authenticated();
+        feed(&mut inbound, &[0; BUFFER_SIZE - 1]);
+        assert_eq!(inbound.next_packet(), Ok(None));
+        feed(&mut inbound, &[0]);
+        assert_eq!(inbound.next_packet(), Err(PacketError::Cipher(CipherError::Altered)));
     }
 }

@@ -44,9 +44,14 @@ fn gcm_key(cipher: Cipher, keys: &KeyMaterial) -> Result<LessSafeKey, CipherErro
     let algorithm: &'static Algorithm = match cipher {
         Cipher::Aes128Gcm => &AES_128_GCM,
         Cipher::Aes256Gcm => &AES_256_GCM,
-        Cipher::ChaCha20Poly1305 | Cipher::Aes128Ctr | Cipher::Aes192Ctr | Cipher::Aes256Ctr => {
-            return Err(CipherError::Refused);
-        }
+        Cipher::ChaCha20Poly1305
+        | Cipher::Aes128Ctr
+        | Cipher::Aes192Ctr
+        | Cipher::Aes256Ctr
+        | Cipher::Aes128Cbc
+        | Cipher::Aes192Cbc
+        | Cipher::Aes256Cbc
+        | Cipher::TripleDesCbc => return Err(CipherError::Refused),
     };
     UnboundKey::new(algorithm, &keys.key).map(LessSafeKey::new).map_err(|_| CipherError::Refused)
 }

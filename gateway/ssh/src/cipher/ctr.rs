@@ -22,9 +22,13 @@ impl Ctr {
             Cipher::Aes128Ctr => &AES_128,
             Cipher::Aes192Ctr => &AES_192,
             Cipher::Aes256Ctr => &AES_256,
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => {
-                return Err(CipherError::Refused);
-            }
+            Cipher::Aes128Gcm
+            | Cipher::Aes256Gcm
+            | Cipher::ChaCha20Poly1305
+            | Cipher::Aes128Cbc
+            | Cipher::Aes192Cbc
+            | Cipher::Aes256Cbc
+            | Cipher::TripleDesCbc => return Err(CipherError::Refused),
         };
         let iv: [u8; BLOCK] = keys.iv.as_slice().try_into().map_err(|_| CipherError::Refused)?;
         let context = EncryptionContext::Iv128(FixedLength::from(iv));

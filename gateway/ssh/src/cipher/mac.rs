@@ -7,8 +7,6 @@ use aws_lc_rs::{constant_time, hmac};
 
 use super::{CipherError, KeyMaterial, LENGTH_FIELD, Mac, Protection};
 
-const BLOCK: usize = 16;
-
 /// One direction of a cipher whose state goes on from packet to packet.
 pub(super) trait Apply {
     /// Encrypts or decrypts `bytes`, whole blocks, in place.
@@ -21,6 +19,7 @@ pub(super) trait Apply {
 /// Opens or seals the packets of one direction.
 pub(super) struct WithMac<C> {
     cipher: C,
+    block_len: usize,
     mac: Mac,
     key: hmac::Key,
 }
@@ -35,19 +34,23 @@ impl<C: Apply> WithMac<C> {
         let algorithm = match mac {
             Mac::HmacSha256Etm | Mac::HmacSha256 => hmac::HMAC_SHA256,
             Mac::HmacSha512Etm | Mac::HmacSha512 => hmac::HMAC_SHA512,
-            Mac::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Mac::HmacSha1Etm | Mac::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         };
         let key = hmac::Key::new(algorithm, &keys.mac_key);
-        Ok(Self { cipher, mac, key })
+        Ok(Self { cipher, block_len: protection.cipher.block_len(), mac, key })
     }
 
     /// Bytes that must be there before the length is known.
     pub(super) fn head_len(&self) -> usize {
-        if self.mac.is_etm() { LENGTH_FIELD } else { BLOCK }
+        if self.mac.is_etm() { LENGTH_FIELD } else { self.block_len }
     }
 
     pub(super) fn tag_len(&self) -> usize {
         self.mac.key_len()
+    }
+
+    pub(super) fn block_len(&self) -> usize {
+        self.block_len
     }
 
     /// Bytes of the length field that are encrypted with the rest.

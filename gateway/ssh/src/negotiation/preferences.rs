@@ -2,7 +2,7 @@
 //!
 //! Owns the default and the legacy order; a caller may shorten or reorder the lists, for instance to the
 //! ciphers that the other leg took, or to the host keys that it has. Invariant: the defaults hold no
-//! SHA-1 and no group below 2048 bits.
+//! SHA-1, no CBC and no group below 2048 bits.
 
 use super::HostKeyAlgorithm;
 use crate::cipher::{Cipher, Mac};
@@ -33,12 +33,13 @@ impl Default for Preferences {
 }
 
 impl Preferences {
-    /// The defaults, followed by what only old peers need: SHA-1 and the group of 1024 bits.
+    /// The defaults, followed by what only old peers need: SHA-1, the group of 1024 bits, and CBC.
     pub fn legacy() -> Self {
         let mut preferences = Self::default();
         preferences.kex.extend(Kex::LEGACY);
         preferences.host_keys.push(HostKeyAlgorithm::SshRsa);
-        preferences.macs.push(Mac::HmacSha1);
+        preferences.ciphers.extend(Cipher::LEGACY);
+        preferences.macs.extend(Mac::LEGACY);
         preferences
     }
 }
@@ -46,17 +47,21 @@ impl Preferences {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kex::Hash;
 
     #[test]
-    fn the_defaults_hold_no_sha1_and_legacy_only_appends() {
+    fn the_defaults_hold_nothing_legacy_and_legacy_only_appends() {
         let (modern, legacy) = (Preferences::default(), Preferences::legacy());
-        assert!(modern.kex.iter().all(|kex| kex.hash() != Hash::Sha1));
+        assert!(!modern.kex.iter().any(|kex| kex.is_legacy()));
         assert!(!modern.host_keys.contains(&HostKeyAlgorithm::SshRsa));
-        assert!(!modern.macs.contains(&Mac::HmacSha1));
+        assert!(!modern.ciphers.iter().any(|cipher| cipher.is_legacy()));
+        assert!(!modern.macs.iter().any(|mac| mac.is_legacy()));
         assert!(legacy.kex.starts_with(&modern.kex) && legacy.kex.len() == modern.kex.len() + 3);
         assert!(legacy.host_keys.starts_with(&modern.host_keys));
         assert!(legacy.macs.starts_with(&modern.macs));
-        assert_eq!(legacy.ciphers, modern.ciphers);
+        assert!(legacy.ciphers.starts_with(&modern.ciphers));
+        assert_eq!(
+            (legacy.ciphers.len(), legacy.macs.len()),
+            (modern.ciphers.len() + 4, modern.macs.len() + 2)
+        );
     }
 }

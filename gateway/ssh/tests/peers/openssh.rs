@@ -107,8 +107,8 @@ fn our_client_logs_in_to_sshd_with_a_certificate_and_runs_commands_in_a_row() {
 #[ignore = "needs root and sshd; run by cargo xtask test"]
 fn keys_are_exchanged_again_by_our_client_and_by_sshd_while_data_flows_both_ways() {
     let input = pattern(12 << 20);
-    for cipher in Cipher::ALL {
-        let mut sshd = Sshd::start("");
+    for cipher in Cipher::ALL.into_iter().chain(Cipher::LEGACY) {
+        let mut sshd = Sshd::start("Ciphers +aes128-cbc,aes192-cbc,aes256-cbc,3des-cbc");
         let mut connection = sshd.connect(Preferences { ciphers: vec![cipher], ..Preferences::default() });
         let finished = run(&mut connection, "cat", &input);
         assert_eq!(finished.status, Some(0));
@@ -129,11 +129,42 @@ fn every_key_exchange_method_and_mac_of_sshd_works() {
         let mut connection = sshd.connect(Preferences { kex: vec![kex], ..Preferences::legacy() });
         assert_eq!(run(&mut connection, "cat", b"x").output, b"x", "{kex:?}");
     }
-    for mac in Mac::ALL.into_iter().chain([Mac::HmacSha1]) {
+    for mac in Mac::ALL.into_iter().chain(Mac::LEGACY) {
         let mut sshd = Sshd::start("");
         let preferences =
             Preferences { ciphers: vec![Cipher::Aes128Ctr], macs: vec![mac], ..Preferences::legacy() };
         assert_eq!(run(&mut sshd.connect(preferences), "cat", b"x").output, b"x", "{mac:?}");
+    }
+}
+
+/// An sshd as it was around 2005, with a host key of 1024 bits.
+#[test]
+#[ignore = "needs root and sshd; run by cargo xtask test"]
+fn our_client_with_a_legacy_profile_serves_an_sshd_that_knows_only_old_algorithms() {
+    let dir = tempfile::tempdir().unwrap();
+    let host_key = dir.path().join("rsa");
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "rsa", "-b", "1024", "-N", "", "-f"]).arg(&host_key);
+    assert!(keygen.status().expect("ssh-keygen starts").success());
+    let combinations = [
+        (Kex::DhGroup1Sha1, Cipher::Aes128Cbc, Mac::HmacSha1),
+        (Kex::DhGexSha1, Cipher::Aes256Cbc, Mac::HmacSha1Etm),
+        (Kex::DhGroup14Sha1, Cipher::TripleDesCbc, Mac::HmacSha1),
+    ];
+    for (kex, cipher, mac) in combinations {
+        let lines = format!(
+            "HostKey {}\nHostKeyAlgorithms ssh-rsa\nKexAlgorithms {}\nCiphers {}\nMACs {}",
+            host_key.display(),
+            kex.name(),
+            cipher.name(),
+            mac.name(),
+        );
+        let mut sshd = Sshd::start(&lines);
+        let mut connection = sshd.connect(Preferences::legacy());
+        let Some(PublicHostKey::Plain(shown)) = &connection.host_key else { panic!("a plain key") };
+        assert!(shown.algorithm().is_rsa());
+        assert_eq!(run(&mut connection, "cat", &pattern(3 << 20)).output, pattern(3 << 20), "{kex:?}");
+        assert!(connection.exchanges > 2, "{kex:?}: {} exchanges", connection.exchanges);
     }
 }
 

@@ -32,8 +32,8 @@ fn every_key_exchange_method_serves_the_first_and_a_later_exchange() {
 
 #[test]
 fn every_cipher_works_with_every_mac() {
-    for cipher in Cipher::ALL {
-        for mac in Mac::ALL.into_iter().chain([Mac::HmacSha1]) {
+    for cipher in Cipher::ALL.into_iter().chain(Cipher::LEGACY) {
+        for mac in Mac::ALL.into_iter().chain(Mac::LEGACY) {
             works(Preferences { ciphers: vec![cipher], macs: vec![mac], ..Preferences::default() });
             if cipher.is_aead() {
                 break;

@@ -220,8 +220,9 @@ proptest! {
         cipher in any::<prop::sample::Index>(),
     ) {
         let mut client = Config::default();
-        client.preferences.ciphers = vec![*cipher.get(&crate::cipher::Cipher::ALL)];
-        let mut pair = Pair::established_with(client, server_config());
+        let preferences = Preferences::legacy();
+        client.preferences.ciphers = vec![*cipher.get(&preferences.ciphers)];
+        let mut pair = Pair::established_with(client, Config { preferences, ..server_config() });
         let mut sent = [Sent::default(), Sent::default()];
         for action in &actions {
             act(&mut pair, &mut sent, action);
