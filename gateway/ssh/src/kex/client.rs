@@ -55,7 +55,7 @@ impl ClientKex {
             return Ok((Self { kex, state }, payload));
         }
         let mut payload = vec![GEX_REQUEST];
-        GexRequest::OURS.put(&mut payload);
+        GexRequest::ours(kex).put(&mut payload);
         Ok((Self { kex, state: State::AwaitGroup }, payload))
     }
 
@@ -67,7 +67,7 @@ impl ClientKex {
         let kex = self.kex;
         match self.state {
             State::AwaitGroup => {
-                let (state, payload) = take_group(payload)?;
+                let (state, payload) = take_group(GexRequest::ours(kex), payload)?;
                 Ok(ClientStep::Send(Self { kex, state }, payload))
             }
             State::AwaitReply { secret, reply, prefix } => {
@@ -86,13 +86,13 @@ impl ClientKex {
     }
 }
 
-fn take_group(payload: &[u8]) -> Result<(State, Vec<u8>), KexError> {
+fn take_group(request: GexRequest, payload: &[u8]) -> Result<(State, Vec<u8>), KexError> {
     let mut reader = message::open(payload, GEX_GROUP)?;
     let (prime, generator) = (reader.positive_mpint()?, reader.positive_mpint()?);
     reader.finish()?;
-    let group = Group::chosen(prime, generator, GexRequest::OURS)?;
+    let group = Group::chosen(prime, generator, request)?;
     let mut prefix = Vec::new();
-    GexRequest::OURS.put(&mut prefix);
+    request.put(&mut prefix);
     put_positive_mpint(&mut prefix, prime)?;
     put_positive_mpint(&mut prefix, generator)?;
     first_value(Method::Field(Box::new(group)), GEX_INIT, prefix)

@@ -1,6 +1,6 @@
 //! Message numbers of key exchanges, and the reading and writing that both roles share.
 
-use super::KexError;
+use super::{Kex, KexError};
 use crate::wire::{Reader, WireError, put_string, put_u32};
 
 /// `SSH_MSG_KEXDH_INIT`, `SSH_MSG_KEX_ECDH_INIT`, `SSH_MSG_KEX_HYBRID_INIT`.
@@ -57,8 +57,15 @@ pub(super) fn put_signature(out: &mut Vec<u8>, signature: &[u8]) -> Result<(), K
 }
 
 impl GexRequest {
-    /// What we ask for: as good as 128 bits, nothing below 2048 bits.
-    pub(super) const OURS: Self = Self { min: 2048, preferred: 3072, max: 8192 };
+    /// As good as 128 bits, nothing below 2048 bits.
+    const MODERN: Self = Self { min: 2048, preferred: 3072, max: 8192 };
+    /// Devices that know SHA-1 only may have no group above 1024 bits.
+    const LEGACY: Self = Self { min: 1024, preferred: 2048, max: 8192 };
+
+    /// What we ask for with a method.
+    pub(super) const fn ours(kex: Kex) -> Self {
+        if kex.is_legacy() { Self::LEGACY } else { Self::MODERN }
+    }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { min: reader.u32()?, preferred: reader.u32()?, max: reader.u32()? })

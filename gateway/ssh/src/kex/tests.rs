@@ -234,12 +234,13 @@ fn a_group_is_taken_only_within_the_requested_bounds() {
         let payload = exchange(Kex::DhGexSha256).payloads[1].clone();
         Reader::new(&payload[1..]).positive_mpint().unwrap().to_vec()
     };
-    let receive = |prime: &[u8], generator: &[u8]| {
+    let receive_with = |kex, prime: &[u8], generator: &[u8]| {
         let mut payload = vec![31];
         put_positive_mpint(&mut payload, prime).unwrap();
         put_positive_mpint(&mut payload, generator).unwrap();
-        ClientKex::start(Kex::DhGexSha256).unwrap().0.receive(&payload).err()
+        ClientKex::start(kex).unwrap().0.receive(&payload).err()
     };
+    let receive = |prime: &[u8], generator: &[u8]| receive_with(Kex::DhGexSha256, prime, generator);
     let (mut even, mut below) = (prime.clone(), prime.clone());
     *even.last_mut().unwrap() &= 0xfe;
     *below.last_mut().unwrap() -= 1;
@@ -251,6 +252,8 @@ fn a_group_is_taken_only_within_the_requested_bounds() {
     assert_eq!(receive(&even, &[2]), Some(KexError::Group(4096)));
     assert_eq!(receive(&[], &[2]), Some(KexError::Group(0)));
     assert_eq!(receive(&[0xff; 128], &[2]), Some(KexError::Group(1024)));
+    assert_eq!(receive_with(Kex::DhGexSha1, &[0xff; 128], &[2]), None);
+    assert_eq!(receive_with(Kex::DhGexSha1, &[0xff; 127], &[2]), Some(KexError::Group(1016)));
     let mut bits_2047 = [0xff; 256];
     bits_2047[0] = 0x7f;
     assert_eq!(receive(&bits_2047, &[2]), Some(KexError::Group(2047)));
