@@ -131,6 +131,10 @@ pub fn kex_init(input: &[u8]) {
             if let Ok(negotiated) = negotiated {
                 assert!(preferences.kex.contains(&negotiated.kex), "a method of ours");
                 assert!(preferences.host_keys.contains(&negotiated.host_key), "an algorithm of ours");
+                for Protection { cipher, mac } in [negotiated.client_to_server, negotiated.server_to_client] {
+                    assert!(preferences.ciphers.contains(&cipher), "a cipher of ours");
+                    assert!(mac.is_none_or(|mac| preferences.macs.contains(&mac)), "a MAC of ours");
+                }
             }
         }
     }

@@ -56,6 +56,8 @@ pub struct NegotiationError {
     pub client: String,
     /// The server's list, cut where it is long.
     pub server: String,
+    /// The server offers something legacy of this kind, which [`Preferences::legacy`] would have met.
+    pub legacy: bool,
 }
 
 /// Names of the kinds of one direction, for errors.
@@ -99,6 +101,28 @@ pub fn negotiate(client: &KexInit, server: &KexInit) -> Result<Negotiated, Negot
     })
 }
 
+impl Negotiated {
+    /// Names of the algorithms, each once: key exchange, host key, ciphers and MACs of both directions.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names = vec![self.kex.name(), self.host_key.name()];
+        for Protection { cipher, mac } in [self.client_to_server, self.server_to_client] {
+            for name in [Some(cipher.name()), mac.map(Mac::name)].into_iter().flatten() {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Those of [`Self::names`] that are offered with a legacy profile only.
+    pub fn legacy_names(&self) -> Vec<&'static str> {
+        let mut names = self.names();
+        names.retain(|name| is_legacy(name));
+        names
+    }
+}
+
 /// A guess is right when both sides like the same method and the same host key algorithm best.
 fn same_guess(client: &KexInit, server: &KexInit) -> bool {
     client.kex.names().next() == server.kex.names().next()
@@ -129,11 +153,22 @@ fn choose<T>(
     server: &NameList,
     from_name: impl Fn(&str) -> Option<T>,
 ) -> Result<T, NegotiationError> {
-    client
-        .names()
-        .filter_map(|name| from_name(name).filter(|_| server.contains(name)))
-        .next()
-        .ok_or_else(|| NegotiationError { what, client: shown(client), server: shown(server) })
+    client.names().filter_map(|name| from_name(name).filter(|_| server.contains(name))).next().ok_or_else(
+        || NegotiationError {
+            what,
+            client: shown(client),
+            server: shown(server),
+            legacy: server.names().any(is_legacy),
+        },
+    )
+}
+
+/// Whether an algorithm of that name, of any kind, is offered with a legacy profile only.
+fn is_legacy(name: &str) -> bool {
+    Kex::from_name(name).is_some_and(Kex::is_legacy)
+        || HostKeyAlgorithm::from_name(name).is_some_and(HostKeyAlgorithm::is_legacy)
+        || Cipher::from_name(name).is_some_and(Cipher::is_legacy)
+        || Mac::from_name(name).is_some_and(Mac::is_legacy)
 }
 
 /// The list as an operator reads it; it is printable ASCII, so a cut falls between characters.
@@ -299,5 +334,53 @@ mod tests {
             ignore_next_kex_packet: false,
         };
         assert_eq!(negotiated, expected);
+    }
+
+    /// What an old peer and a modern one offer, on either side.
+    #[test]
+    fn nothing_legacy_is_agreed_on_unless_both_sides_offer_it() {
+        let own = |role, preferences: &Preferences| {
+            KexInit::new(role, preferences, [1; 16], Extras { ext_info: true, strict: true })
+        };
+        let (modern, legacy) = (Preferences::default(), Preferences::legacy());
+        let ctr = vec![Cipher::Aes128Ctr];
+        let old = [
+            ("key exchange method", Preferences { kex: Kex::LEGACY.to_vec(), ..modern.clone() }),
+            (
+                "host key algorithm",
+                Preferences { host_keys: vec![HostKeyAlgorithm::SshRsa], ..modern.clone() },
+            ),
+            (
+                "cipher from client to server",
+                Preferences { ciphers: Cipher::LEGACY.to_vec(), ..modern.clone() },
+            ),
+            (
+                "MAC from client to server",
+                Preferences { ciphers: ctr, macs: Mac::LEGACY.to_vec(), ..modern.clone() },
+            ),
+        ];
+        for (what, old) in &old {
+            let as_client = negotiate(&own(Role::Client, &modern), &own(Role::Server, old)).unwrap_err();
+            assert_eq!((as_client.what, as_client.legacy), (*what, true));
+            let as_server = negotiate(&own(Role::Client, old), &own(Role::Server, &modern)).unwrap_err();
+            assert_eq!((as_server.what, as_server.legacy), (*what, false), "the server has nothing old");
+            let agreed = negotiate(&own(Role::Client, &legacy), &own(Role::Server, old)).unwrap();
+            assert_eq!(agreed.legacy_names().len(), 1, "{what}: {agreed:?}");
+        }
+        let agreed = negotiate(&own(Role::Client, &legacy), &own(Role::Server, &legacy)).unwrap();
+        assert_eq!(agreed, negotiate(&own(Role::Client, &modern), &own(Role::Server, &modern)).unwrap());
+        assert_eq!(agreed.legacy_names(), [""; 0]);
+    }
+
+    #[test]
+    fn names_are_those_of_both_directions_each_once() {
+        let lists = ["diffie-hellman-group1-sha1", "ssh-rsa"];
+        let offer = offer([lists[0], lists[1], "aes128-cbc", GCM, "hmac-sha1", "hmac-sha2-256"], false);
+        let negotiated = negotiate(&offer, &offer).unwrap();
+        let names = ["diffie-hellman-group1-sha1", "ssh-rsa", "aes128-cbc", "hmac-sha1", GCM];
+        assert_eq!(negotiated.names(), names);
+        assert_eq!(negotiated.legacy_names(), names[..4]);
+        let both = Negotiated { server_to_client: negotiated.client_to_server, ..negotiated };
+        assert_eq!(both.names(), names[..4]);
     }
 }

@@ -23,7 +23,7 @@ use self::held::Held;
 pub use self::identification::IdentificationError;
 use crate::host_key::{HostKeySigner, PublicHostKey};
 use crate::message;
-use crate::negotiation::{KexInit, Preferences, Role};
+use crate::negotiation::{KexInit, Negotiated, Preferences, Role};
 use crate::packet::{Inbound, Outbound, PacketError};
 use crate::text::TerminalText;
 use crate::wire::{put_string, put_u32};
@@ -95,6 +95,7 @@ pub struct Transport {
     peer_identification: Option<Vec<u8>>,
     exchange: Exchange,
     session_id: Option<Vec<u8>>,
+    negotiated: Option<Negotiated>,
     /// The first exchange is complete in both directions.
     established: bool,
     /// Blob of the server's host key, once verified (client role).
@@ -128,6 +129,7 @@ impl Transport {
             peer_identification: None,
             exchange: Exchange::Idle,
             session_id: None,
+            negotiated: None,
             established: false,
             host_key: None,
             shown_host_key: None,
@@ -323,6 +325,11 @@ impl Transport {
     /// first exchange.
     pub fn session_id(&self) -> &[u8] {
         self.session_id.as_deref().unwrap_or_default()
+    }
+
+    /// What the key exchange that completed last agreed on; `None` before the first.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.as_ref()
     }
 
     /// The peer's identification line, once it came.

@@ -106,6 +106,11 @@ impl HostKeyAlgorithm {
         }
     }
 
+    /// Whether the algorithm is offered with a legacy profile only.
+    pub const fn is_legacy(self) -> bool {
+        matches!(self, Self::SshRsa)
+    }
+
     /// Whether the peer shows a certificate instead of a plain key.
     pub const fn is_certificate(self) -> bool {
         matches!(
@@ -128,6 +133,7 @@ mod tests {
     fn every_name_leads_back_to_its_algorithm() {
         for algorithm in HostKeyAlgorithm::ALL.into_iter().chain([HostKeyAlgorithm::SshRsa]) {
             assert_eq!(HostKeyAlgorithm::from_name(algorithm.name()), Some(algorithm));
+            assert_eq!(algorithm.is_legacy(), algorithm.name() == "ssh-rsa");
             assert_eq!(algorithm.is_certificate(), algorithm.name().ends_with("-cert-v01@openssh.com"));
             assert_eq!(algorithm.is_certificate(), algorithm.key_type().ends_with("-cert-v01@openssh.com"));
         }

@@ -239,6 +239,7 @@ impl Transport {
         };
         let sealer = Sealer::new(seal, ours).map_err(crate::packet::PacketError::from)?;
         let opener = Opener::new(open, theirs).map_err(crate::packet::PacketError::from)?;
+        self.negotiated = Some(*negotiated);
         self.outbound.push(&[&[message::NEWKEYS]])?;
         self.outbound.set_sealer(sealer, self.strict);
         self.exchange = Exchange::NewKeys { opener: Box::new(opener) };

@@ -31,6 +31,20 @@ fn every_key_exchange_method_serves_the_first_and_a_later_exchange() {
 }
 
 #[test]
+fn both_sides_say_what_they_agreed_on() {
+    let client = Config { preferences: Preferences::legacy(), ..Config::default() };
+    let mut server = Config { preferences: Preferences::legacy(), ..server_config() };
+    server.preferences.ciphers = Cipher::LEGACY.to_vec();
+    let unsettled = Pair::new(Config::default(), server_config());
+    assert_eq!(unsettled.client.transport.negotiated(), None);
+    let pair = Pair::established_with(client, server);
+    let negotiated = pair.client.transport.negotiated().unwrap();
+    assert_eq!(Some(negotiated), pair.server.transport.negotiated());
+    assert_eq!(negotiated.legacy_names(), ["aes128-cbc"]);
+    assert!(negotiated.names().contains(&"ssh-ed25519"));
+}
+
+#[test]
 fn every_cipher_works_with_every_mac() {
     for cipher in Cipher::ALL.into_iter().chain(Cipher::LEGACY) {
         for mac in Mac::ALL.into_iter().chain(Mac::LEGACY) {
