@@ -49,6 +49,9 @@ pub struct AccessEvent {
     /// `first-sight`, `known` or `changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_key_verdict: Option<&'static str>,
+    /// Algorithms between gateway and target that are no longer secure, by their names in a key exchange.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub legacy_algorithms: Vec<&'static str>,
     /// Serial of the certificate that logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_serial: Option<u64>,
@@ -149,6 +152,8 @@ mod tests {
         log.write(&event).unwrap();
         let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(line["outcome"], "blocked");
-        assert_eq!(line.get("email"), None, "an unknown fact is absent");
+        for fact in ["email", "legacy_algorithms"] {
+            assert_eq!(line.get(fact), None, "a fact that is not known or not given is absent");
+        }
     }
 }

@@ -50,6 +50,8 @@ pub struct Target {
     pub addresses: Vec<TargetAddress>,
     /// Tags: name to values.
     pub tags: Tags,
+    /// Whether the gateway offers it algorithms that are no longer secure, after all others.
+    pub legacy: bool,
 }
 
 /// Tags of a target, or tags that a selector asks for: name to values. Case matters.
@@ -200,7 +202,8 @@ mod tests {
     type Pairs<'a> = &'a [(&'a str, &'a str)];
 
     fn target(hostname: &str, tags: Pairs<'_>) -> Target {
-        Target { hostname: Hostname::new(hostname).unwrap(), addresses: Vec::new(), tags: tags_of(tags) }
+        let hostname = Hostname::new(hostname).unwrap();
+        Target { hostname, addresses: Vec::new(), tags: tags_of(tags), legacy: false }
     }
 
     fn tags_of(tags: Pairs<'_>) -> Tags {

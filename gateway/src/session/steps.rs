@@ -116,8 +116,9 @@ impl<'g> Arrival<'g> {
         outcome.facts().hostname = Some(target.hostname.to_string());
         let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, SystemTime::now())
             .map_err(|error| recording_failed(&error))?;
-        let target = ShownTarget::dial(gateway, flow).await?;
+        let target = ShownTarget::dial(gateway, flow, target.legacy).await?;
         let facts = outcome.facts();
+        facts.legacy_algorithms = target.upstream.legacy_algorithms();
         facts.host_key = Some(target.upstream.host_key().fingerprint(HashAlg::Sha256).to_string());
         facts.host_key_verdict = Some(match target.host_key {
             HostKeyVerdict::FirstSight => "first-sight",

@@ -25,7 +25,8 @@ pub(super) struct ShownTarget {
 
 impl ShownTarget {
     /// Connects, exchanges keys, and compares the host key with what is known; sends no user name.
-    pub(super) async fn dial(gateway: &Gateway, flow: FlowTuple) -> Result<Self, Refusal> {
+    /// With `legacy` the target is offered old algorithms too.
+    pub(super) async fn dial(gateway: &Gateway, flow: FlowTuple, legacy: bool) -> Result<Self, Refusal> {
         const UNREADABLE: &str = "the gateway cannot read its record of the target's host key";
         let (stream, dialled_from) = dial_tcp(gateway, flow).await?;
         let known_hosts = &gateway.known_hosts;
@@ -33,7 +34,7 @@ impl ShownTarget {
             .preferred_algorithm(flow.original_dst)
             .map_err(|error| internal(&error, UNREADABLE))?;
         let limit = gateway.config.upstream.handshake_timeout;
-        let upstream = upstream::connect(stream, preferred.as_ref(), limit)
+        let upstream = upstream::connect(stream, preferred.as_ref(), legacy, limit)
             .await
             .map_err(|error| unreachable(flow, &error))?;
         let host_key = known_hosts

@@ -10,17 +10,21 @@ use ssh_key::Algorithm;
 
 const AES_GCM: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm];
 
-/// What targets are asked for; `pinned` is the algorithm of the host key that is known already.
-pub(super) fn towards_targets(pinned: Option<&Algorithm>) -> Preferences {
-    let mut preferences = Preferences { ciphers: by_cost(has_aes()), ..Preferences::default() };
-    // Stable: nothing else moves, so that the same target always shows the same key.
+/// What targets are asked for; `pinned` is the algorithm of the host key that is known already, and
+/// with `legacy` old algorithms follow the others.
+pub(super) fn towards_targets(pinned: Option<&Algorithm>, legacy: bool) -> Preferences {
+    let mut preferences = if legacy { Preferences::legacy() } else { Preferences::default() };
+    preferences.ciphers = by_cost(preferences.ciphers, has_aes());
+    // Stable: nothing else moves, so that the same target always shows the same key. Among those for a
+    // pinned RSA key SHA-1 stays last.
     preferences.host_keys.sort_by_key(|algorithm| !pinned.is_some_and(|pinned| is_for(*algorithm, pinned)));
     preferences
 }
 
 /// What users are offered who have not said what they have.
 pub(super) fn towards_users() -> Preferences {
-    Preferences { ciphers: by_cost(has_aes()), ..Preferences::default() }
+    let preferences = Preferences::default();
+    Preferences { ciphers: by_cost(preferences.ciphers, has_aes()), ..preferences }
 }
 
 /// The cheapest ciphers that the client has in both directions, if some are much cheaper than others;
@@ -40,8 +44,7 @@ fn narrowed_with(has_aes: bool, asked: &KexInit) -> Option<Vec<Cipher>> {
     (!shared.is_empty()).then_some(shared)
 }
 
-fn by_cost(has_aes: bool) -> Vec<Cipher> {
-    let mut ciphers = Cipher::ALL.to_vec();
+fn by_cost(mut ciphers: Vec<Cipher>, has_aes: bool) -> Vec<Cipher> {
     if !has_aes {
         ciphers.sort_by_key(|cipher| *cipher != Cipher::ChaCha20Poly1305);
     }
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     fn names(pinned: Option<Algorithm>) -> Vec<&'static str> {
-        towards_targets(pinned.as_ref()).host_keys.into_iter().map(HostKeyAlgorithm::name).collect()
+        towards_targets(pinned.as_ref(), false).host_keys.into_iter().map(HostKeyAlgorithm::name).collect()
     }
 
     #[test]
@@ -113,8 +116,32 @@ mod tests {
 
     #[test]
     fn the_order_of_cost_loses_nothing() {
-        assert_eq!(by_cost(true)[..2], AES_GCM);
-        assert_eq!(by_cost(false)[0], Cipher::ChaCha20Poly1305);
-        assert_eq!(by_cost(false).len(), Cipher::ALL.len());
+        let ordered = |has_aes| by_cost(Cipher::ALL.to_vec(), has_aes);
+        assert_eq!(ordered(true)[..2], AES_GCM);
+        assert_eq!(ordered(false)[0], Cipher::ChaCha20Poly1305);
+        assert_eq!(ordered(false).len(), Cipher::ALL.len());
+    }
+
+    #[test]
+    fn legacy_algorithms_follow_the_others_and_no_user_is_offered_them() {
+        let (modern, legacy) = (towards_targets(None, false), towards_targets(None, true));
+        assert!(modern.ciphers.iter().chain(&towards_users().ciphers).all(|cipher| !cipher.is_legacy()));
+        assert!(legacy.kex.starts_with(&modern.kex) && legacy.kex.len() > modern.kex.len());
+        assert!(legacy.host_keys.starts_with(&modern.host_keys));
+        assert_eq!(legacy.host_keys.last(), Some(&HostKeyAlgorithm::SshRsa));
+        assert!(legacy.ciphers.starts_with(&modern.ciphers));
+        assert!(legacy.ciphers.ends_with(&Cipher::LEGACY));
+        assert!(legacy.macs.starts_with(&modern.macs) && legacy.macs.len() > modern.macs.len());
+        assert_eq!(
+            towards_users(),
+            Preferences { ciphers: towards_users().ciphers, ..Preferences::default() }
+        );
+    }
+
+    #[test]
+    fn a_pinned_rsa_key_is_asked_for_with_sha1_only_after_its_other_signatures() {
+        let rsa = towards_targets(Some(&Algorithm::Rsa { hash: None }), true).host_keys;
+        assert_eq!(rsa[4], HostKeyAlgorithm::SshRsa);
+        assert!(rsa[..4].iter().all(|algorithm| algorithm.name().starts_with("rsa-sha2-")), "{rsa:?}");
     }
 }

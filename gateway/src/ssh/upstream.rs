@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portreeve_core::login::Login;
 use portreeve_ssh::host_key::HostKeySigner;
-use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::negotiation::{Negotiated, Role};
 use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
 use portreeve_ssh::userauth::client::{Answer, ClientAuth, ClientAuthError};
@@ -42,12 +42,14 @@ pub enum UpstreamError {
     #[error("what answers at the target's port is no SSH server")]
     NotSsh,
     /// No algorithm in common.
-    #[error("the gateway and the target have no {kind} in common (the target has {theirs})")]
+    #[error("the gateway and the target have no {kind} in common{} (the target has {theirs})", advice(*.legacy))]
     NoCommonAlgorithm {
         /// The kind of algorithm and, where it matters, the direction.
         kind: &'static str,
         /// What the target offers, separated by commas.
         theirs: String,
+        /// The target offers what a legacy profile would open.
+        legacy: bool,
     },
     /// The handshake failed otherwise.
     #[error("the SSH handshake with the target failed")]
@@ -90,6 +92,11 @@ fn quoted(text: Option<&str>) -> String {
     text.map(|text| format!(" (\"{text}\")")).unwrap_or_default()
 }
 
+/// Ahead of the target's list, as a long text is cut.
+const fn advice(legacy: bool) -> &'static str {
+    if legacy { "; the policy can open old ones for this target with `legacy = true`" } else { "" }
+}
+
 /// A target whose host key is proven and not yet judged.
 pub struct Upstream {
     link: Link,
@@ -104,18 +111,19 @@ pub struct UpstreamSession {
 }
 
 /// Exchanges versions and keys with the target behind `tcp`; `preferred` is the algorithm of the
-/// pinned host key.
+/// pinned host key, `legacy` whether old algorithms are offered too.
 ///
 /// # Errors
 /// [`UpstreamError`]; the connection is closed then.
 pub async fn connect(
     tcp: TcpStream,
     preferred: Option<&Algorithm>,
+    legacy: bool,
     limit: Duration,
 ) -> Result<Upstream, UpstreamError> {
     let config = Config {
         identification: IDENTIFICATION.into(),
-        preferences: offers::towards_targets(preferred),
+        preferences: offers::towards_targets(preferred, legacy),
         ..Config::default()
     };
     match timeout(limit, exchange_keys(tcp, config)).await {
@@ -142,10 +150,8 @@ impl From<PeerEnd> for UpstreamError {
             PeerEnd::Closed | PeerEnd::Reset => Self::Closed { text: None },
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Identification(_))) => Self::NotSsh,
             PeerEnd::Fault(ProtocolFault::Transport(TransportError::Negotiation(missing))) => {
-                Self::NoCommonAlgorithm {
-                    kind: missing.what,
-                    theirs: TerminalText::new(&missing.server).to_string(),
-                }
+                let theirs = TerminalText::new(&missing.server).to_string();
+                Self::NoCommonAlgorithm { kind: missing.what, theirs, legacy: missing.legacy }
             }
             PeerEnd::Fault(fault) => Self::Protocol(fault),
         }
@@ -161,6 +167,11 @@ impl Upstream {
     /// The target's identification line, without its line end.
     pub fn identification(&self) -> &[u8] {
         self.link.transport.peer_identification().unwrap_or_default()
+    }
+
+    /// Names of the algorithms in use that only a legacy profile offers, each once.
+    pub fn legacy_algorithms(&self) -> Vec<&'static str> {
+        self.link.transport.negotiated().map(Negotiated::legacy_names).unwrap_or_default()
     }
 
     /// The host key that the target has proven to own.

@@ -236,7 +236,7 @@ async fn a_target_with_several_host_keys_is_asked_for_the_pinned_kind() {
     let bed = Bed::with(Plan { sshd_lines, ..Plan::default() }).await;
     for (preferred, shown) in [(None, Algorithm::Ed25519), (Some(&p256), p256.clone())] {
         let tcp = TcpStream::connect(bed.sshd_addr).await.unwrap();
-        let up = upstream::connect(tcp, preferred, Duration::from_secs(5)).await.unwrap();
+        let up = upstream::connect(tcp, preferred, false, Duration::from_secs(5)).await.unwrap();
         assert_eq!(up.host_key().algorithm(), shown);
     }
 }

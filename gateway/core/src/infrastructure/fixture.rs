@@ -24,6 +24,7 @@ pub(crate) fn target(hostname: &str, net: &str) -> Target {
         hostname: Hostname::new(hostname).unwrap(),
         addresses: vec![TargetAddress { net: net.parse().unwrap(), virtual_network_id: None }],
         tags: Tags::new(),
+        legacy: false,
     }
 }
 

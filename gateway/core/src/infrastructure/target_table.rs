@@ -66,6 +66,7 @@ mod tests {
             hostname: Hostname::new(hostname).unwrap(),
             addresses: nets.iter().map(address).collect(),
             tags: Tags::new(),
+            legacy: false,
         }
     }
 

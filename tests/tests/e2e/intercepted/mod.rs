@@ -9,6 +9,7 @@ mod failing_targets;
 mod host_keys;
 mod hostile_clients;
 mod lifecycle;
+mod old_targets;
 mod other_traffic;
 mod recordings;
 mod reloads;
@@ -48,6 +49,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         lifecycle::CHECKS,
         hostile_clients::CHECKS,
         failing_targets::CHECKS,
+        old_targets::CHECKS,
         recordings::CHECKS,
         other_traffic::CHECKS,
         bad_input::CHECKS,

@@ -1,4 +1,4 @@
-//! `targets`: hostname, addresses, tags.
+//! `targets`: hostname, addresses, tags, legacy.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -43,11 +43,12 @@ fn read_target<'t>(
     table: &TargetTable,
     known: &mut KnownTargets,
 ) -> Option<Target> {
-    let target = Object::open(node, problems, &["hostname", "ip", "tags"])?;
+    let target = Object::open(node, problems, &["hostname", "ip", "tags", "legacy"])?;
     let hostname =
         target.need("hostname", "hostname = \"db1\"").and_then(|node| problems.parsed(node, Hostname::new));
     known.hostnames.extend(hostname.clone());
     let tags = target.find("tags").map(|node| read_tags(node, problems));
+    let legacy = target.flag("legacy", false);
     let node = target.need("ip", "ip = { ipv4 = { ip_addr = \"10.1.2.3\" } }")?;
     let ip = Object::open(node, problems, &["ipv4", "ipv6"])?;
     let mut addresses = Vec::new();
@@ -73,7 +74,7 @@ fn read_target<'t>(
     if addresses.is_empty() && ["ipv4", "ipv6"].iter().all(|family| ip.find(family).is_none()) {
         problems.error(node, "give ipv4, ipv6 or both, for example ipv4 = { ip_addr = \"10.1.2.3\" }");
     }
-    Some(Target { hostname: hostname?, addresses, tags: tags.unwrap_or_default() })
+    Some(Target { hostname: hostname?, addresses, tags: tags.unwrap_or_default(), legacy })
         .filter(|target| !target.addresses.is_empty())
 }
 

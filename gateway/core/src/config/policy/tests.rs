@@ -115,6 +115,18 @@ fn the_quick_start_of_the_readme_is_a_gateway_that_works() {
 }
 
 #[test]
+fn only_targets_that_say_so_are_legacy() {
+    for (line, expected) in [("", false), ("legacy = false", false), ("legacy = true", true)] {
+        let text = LEAST.replace("hostname = \"db\"\n", &format!("hostname = \"db\"\n{line}\n"));
+        let loaded = toml(&text).unwrap();
+        let target =
+            loaded.snapshot.infrastructure.target_at(OriginalDst::new("10.0.0.1:22".parse().unwrap()));
+        assert_eq!(target.unwrap().legacy, expected, "{line}");
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_file_without_targets_is_refused() {
     for cut_short in [toml(""), json("{}"), json("{\"targets\": null}"), toml("applications = []")] {
         let text = cut_short.unwrap_err().to_string();

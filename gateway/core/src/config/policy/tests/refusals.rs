@@ -48,6 +48,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "policy.toml:4: targets[0].ip: give ipv4, ipv6 or both, for example ipv4 = { ip_addr = \"10.1.2.3\" }",
     ),
     (
+        "hostname = \"db\"",
+        "hostname = \"db\"\nlegacy = \"yes\"",
+        "policy.toml:4: targets[0].legacy: write true or false, not a string",
+    ),
+    (
         "port = 22",
         "port = 0",
         "policy.toml:9: applications[0].target_criteria[0].port: write an integer from 1 to 65535",
@@ -323,7 +328,7 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
   "identities": [{"addresses": ["10.9.9.9"], "email": "alice"}]
 }"#;
     let expected = "\
-policy.json:4: targets[1].labels: there is no key \"labels\" here: write one of hostname, ip, tags
+policy.json:4: targets[1].labels: there is no key \"labels\" here: write one of hostname, ip, tags, legacy
 policy.json:4: targets[1].ip.ipv4.ip_addr: 10.0.0.1/32 is already an address of \"db\" (line 3): an address or prefix belongs to one target only
 policy.json:5: targets[2].hostname: this key is missing: write for example hostname = \"db1\"
 policy.json:5: targets[2].ip.ipv6.ip_addr: 10.0.0.2/32 is IPv4: write it under ipv4
