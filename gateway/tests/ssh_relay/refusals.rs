@@ -139,7 +139,7 @@ async fn a_session_that_cannot_be_recorded_ends() {
     let mut bed = Bed::with(Plan { fail_observer_at: Some(b"needle"), ..Plan::default() }).await;
     let ran = bed.ssh(&[], &["echo hay; sleep 0.3; echo needle; sleep 30"]).await;
     assert_eq!(stdout(&ran), "hay\n", "nothing is forwarded that was not recorded");
-    assert!(stderr(&ran).contains("could not be recorded"), "{}", stderr(&ran));
+    assert!(stderr(&ran).contains("cannot be recorded any more"), "{}", stderr(&ran));
     assert!(matches!(bed.outcome().await.ended_by, EndedBy::ObserverFailed(_)));
 }
 
