@@ -16,7 +16,8 @@ pub enum Reason {
     DroppedNoListener = 4,
     /// Dropped: fragment of a TCP segment to a target's address.
     DroppedFragment = 5,
-    /// Dropped: to a target's address, and the chain of headers could not be read up to TCP.
+    /// Dropped: to a target's address, and the chain of headers could not be read up to TCP; or under
+    /// so many tags that nobody can say for whom.
     DroppedUnparsable = 6,
     /// Dropped: the kernel refused the socket.
     DroppedAssignFailed = 7,

@@ -10,7 +10,7 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
 use portreeve_ebpf::stats::{REASONS, Reason};
 use portreeve_ebpf::targets::{
-    FAMILY_V4, PORT_EXACT, PORT_PREFIX, PREFIX_KEY_HEAD_BITS, PrefixKey, TargetKey, Words,
+    ANY_PORT, FAMILY_V4, PORT_EXACT, PORT_PREFIX, PREFIX_KEY_HEAD_BITS, PrefixKey, TargetKey, Words,
 };
 
 /// Twice the exact targets that fit: each takes an entry of its own and one for its address.
@@ -53,14 +53,25 @@ pub(crate) fn count(reason: Reason) {
 /// The port is asked first: it is one array access, and almost no packet goes further.
 #[inline(always)]
 pub(crate) fn is_target(family: u8, addr: &Words, port: u16) -> bool {
-    let flags = match PORTS.get(port as u32) {
-        Some(flags) => *flags,
-        None => 0,
-    };
+    let flags = port_flags(port);
     if flags & PORT_EXACT != 0 && TARGETS.get_ptr(TargetKey::new(family, *addr, port)).is_some() {
         return true;
     }
     flags & PORT_PREFIX != 0 && is_below_prefix(family, addr, port)
+}
+
+/// Whether there are targets at all: each has an entry at port 0.
+#[inline(always)]
+pub(crate) fn any_target() -> bool {
+    port_flags(ANY_PORT) != 0
+}
+
+#[inline(always)]
+fn port_flags(port: u16) -> u32 {
+    match PORTS.get(port as u32) {
+        Some(flags) => *flags,
+        None => 0,
+    }
 }
 
 #[inline(always)]

@@ -4,4 +4,5 @@ pub(crate) mod maps;
 pub(crate) mod parse;
 pub(crate) mod sk_lookup;
 pub(crate) mod socket;
+pub(crate) mod tags;
 pub(crate) mod tc;

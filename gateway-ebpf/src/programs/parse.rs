@@ -4,15 +4,12 @@
 //! bounds that the kernel checks: this file holds no packet pointer. It decides nothing; it says
 //! what could be read, and names each way in which a TCP segment could hide.
 //!
-//! Frames start with an Ethernet header. VLAN tags that are still in the frame are not looked into.
+//! Frames start with an Ethernet header; [`super::tags`] finds what is behind it and its tags.
 
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
-const ETHERTYPE_OFFSET: usize = 12;
-const NETWORK_OFFSET: usize = 14;
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+use super::tags::Network;
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -67,6 +64,8 @@ pub(crate) enum Payload {
     Fragment,
     /// What may be a TCP segment, behind headers that could not be read.
     Unknown,
+    /// What may be anything to anybody, behind more tags than are walked.
+    TooManyTags,
 }
 
 impl Packet {
@@ -76,18 +75,19 @@ impl Packet {
     /// Reads a frame.
     #[inline(always)]
     pub(crate) fn read(ctx: &TcContext) -> Self {
-        match ctx.load::<[u8; 2]>(ETHERTYPE_OFFSET) {
-            Ok(ETHERTYPE_IPV4) => Self::ipv4(ctx),
-            Ok(ETHERTYPE_IPV6) => Self::ipv6(ctx),
-            Ok(_) | Err(_) => Self::NOT_TCP,
+        match Network::find(ctx) {
+            Network::V4(offset) => Self::ipv4(ctx, offset),
+            Network::V6(offset) => Self::ipv6(ctx, offset),
+            Network::Other => Self::NOT_TCP,
+            Network::TooManyTags => Self { payload: Payload::TooManyTags, ..Self::NOT_TCP },
         }
     }
 
     #[inline(always)]
-    fn ipv4(ctx: &TcContext) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(NETWORK_OFFSET) else { return Self::NOT_TCP };
+    fn ipv4(ctx: &TcContext, offset: usize) -> Self {
+        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(offset) else { return Self::NOT_TCP };
         let [version_and_words, ..] = header[0].to_ne_bytes();
-        let [_, _, flags, offset] = header[1].to_ne_bytes();
+        let [_, _, flags, part] = header[1].to_ne_bytes();
         let [_, protocol, ..] = header[2].to_ne_bytes();
         let words = version_and_words & 0x0f;
         if version_and_words >> 4 != 4 || words < 5 || protocol != TCP {
@@ -97,15 +97,15 @@ impl Packet {
         let dst = [header[4], 0, 0, 0];
         let packet = Self { family: FAMILY_V4, src, dst, ..Self::NOT_TCP };
         // More-fragments bit or an offset (RFC 791); the protocol is the same in every fragment.
-        if flags & 0x3f != 0 || offset != 0 {
+        if flags & 0x3f != 0 || part != 0 {
             return Self { payload: Payload::Fragment, ..packet };
         }
-        packet.segment(ctx, NETWORK_OFFSET + words as usize * 4)
+        packet.segment(ctx, offset + words as usize * 4)
     }
 
     #[inline(always)]
-    fn ipv6(ctx: &TcContext) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(NETWORK_OFFSET) else { return Self::NOT_TCP };
+    fn ipv6(ctx: &TcContext, offset: usize) -> Self {
+        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(offset) else { return Self::NOT_TCP };
         let [version, ..] = header[0].to_ne_bytes();
         let [_, _, next, _] = header[1].to_ne_bytes();
         if version >> 4 != 6 {
@@ -114,7 +114,7 @@ impl Packet {
         let src = [header[2], header[3], header[4], header[5]];
         let dst = [header[6], header[7], header[8], header[9]];
         let packet = Self { family: FAMILY_V6, src, dst, ..Self::NOT_TCP };
-        let chain = walk(ctx, next);
+        let chain = walk(ctx, next, offset + IPV6_HEADER);
         match chain.payload {
             Payload::Tcp => packet.segment(ctx, chain.offset),
             payload => Self { payload, ..packet },
@@ -142,15 +142,14 @@ struct Chain {
     offset: usize,
 }
 
-/// Walks the extension headers (RFC 8200, section 4).
+/// Walks the extension headers (RFC 8200, section 4) from the first, at `offset`.
 ///
 /// Of a fragmented packet the first part alone says what the whole is, and a part that names TCP or
 /// another extension header may belong to a segment; so both are fragments here, and the others,
 /// which cannot be joined without the first, are not.
 #[inline(always)]
-fn walk(ctx: &TcContext, first: u8) -> Chain {
+fn walk(ctx: &TcContext, first: u8, mut offset: usize) -> Chain {
     let mut next = first;
-    let mut offset = NETWORK_OFFSET + IPV6_HEADER;
     let mut fragmented = false;
     for _ in 0..=MAX_EXTENSION_HEADERS {
         match next {
@@ -190,6 +189,6 @@ fn upper_layer(protocol: u8, fragmented: bool) -> Payload {
 fn later_fragment(next: u8) -> Payload {
     match upper_layer(next, true) {
         Payload::NotTcp => Payload::NotTcp,
-        Payload::Tcp | Payload::Fragment | Payload::Unknown => Payload::Fragment,
+        Payload::Tcp | Payload::Fragment | Payload::Unknown | Payload::TooManyTags => Payload::Fragment,
     }
 }

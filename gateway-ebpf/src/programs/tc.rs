@@ -13,7 +13,7 @@ use aya_log_ebpf::debug;
 use portreeve_ebpf::stats::Reason;
 use portreeve_ebpf::targets::{ANY_PORT, FAMILY_V4, Words};
 
-use super::maps::{is_target, mark};
+use super::maps::{any_target, is_target, mark};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
 
@@ -34,6 +34,8 @@ pub(crate) fn steer(ctx: &TcContext) -> Reason {
         }
         Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment),
         Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable),
+        Payload::TooManyTags if any_target() => Reason::DroppedUnparsable,
+        Payload::TooManyTags => Reason::PassedNotTarget,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Frames, byte by byte. Checksums are zero: the programs under test do not read them.
+//! Frames, byte by byte. Checksums are zero, since the programs under test do not read them; who
+//! sends a segment to a real stack fills them with [`with_checksums`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,6 +15,18 @@ pub(crate) const MOBILITY: u8 = 135;
 
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const ACK: u8 = 0x10;
+
+/// EtherType of a tag of IEEE 802.1Q.
+pub(crate) const CUSTOMER: u16 = 0x8100;
+/// EtherType of a tag of IEEE 802.1ad.
+pub(crate) const SERVICE: u16 = 0x88a8;
+/// Bytes of both addresses of a frame.
+const ADDRESSES: usize = 12;
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET: usize = ADDRESSES + 2;
+
+/// A tag: its EtherType, and priority and VID.
+pub(crate) type Tag = (u16, u16);
 
 /// A TCP header without options or payload.
 pub(crate) fn tcp(dst_port: u16, flags: u8) -> Vec<u8> {
@@ -128,4 +141,35 @@ pub(crate) fn datagram(dst: IpAddr, port: u16) -> Vec<u8> {
         IpAddr::V4(dst) => V4 { dst, protocol: UDP, options: &[], fragment: 0 }.frame(&udp(port)),
         IpAddr::V6(dst) => v6(dst, &[], UDP, &udp(port)),
     }
+}
+
+/// The frame with tags in front of what it carries, the outermost first.
+pub(crate) fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(ADDRESSES);
+    let tags = tags.iter().flat_map(|(ethertype, control)| [ethertype.to_be_bytes(), control.to_be_bytes()]);
+    [addresses, &tags.flatten().collect::<Vec<u8>>(), rest].concat()
+}
+
+/// An untagged TCP segment without options of its IP header, with both checksums (RFC 1071) filled.
+pub(crate) fn with_checksums(mut frame: Vec<u8>) -> Vec<u8> {
+    let (addresses, segment) = if frame[ADDRESSES..ETHERNET] == [0x08, 0x00] {
+        let header = checksum(&frame[ETHERNET..ETHERNET + 20]);
+        frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&header);
+        (ETHERNET + 12, ETHERNET + 20)
+    } else {
+        (ETHERNET + 8, ETHERNET + 40)
+    };
+    let length = u32::try_from(frame.len() - segment).unwrap();
+    let pseudo = [&frame[addresses..], &length.to_be_bytes(), &[0, 0, 0, TCP]].concat();
+    frame[segment + 16..segment + 18].copy_from_slice(&checksum(&pseudo));
+    frame
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!u16::try_from(sum).unwrap()).to_be_bytes()
 }

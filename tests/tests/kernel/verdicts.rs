@@ -20,8 +20,8 @@ use portreeve_ebpf::stats::Reason;
 use portreeve_ebpf::targets::{PRESENT, PrefixKey, TargetKey};
 
 use crate::frames::{
-    ACK, AUTHENTICATION, DESTINATION_OPTIONS, HOP_BY_HOP, ICMPV6, MOBILITY, ROUTING, SYN, TCP, UDP, V4,
-    datagram, ethernet, segment, tcp, udp, v6, v6_fragment,
+    ACK, AUTHENTICATION, CUSTOMER, DESTINATION_OPTIONS, HOP_BY_HOP, ICMPV6, MOBILITY, ROUTING, SERVICE, SYN,
+    TCP, UDP, V4, datagram, ethernet, segment, tagged, tcp, udp, v6, v6_fragment,
 };
 use crate::{Outcome, Test};
 
@@ -38,6 +38,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("verdict_other_protocols_to_target_pass", other_protocols_to_target_pass),
     ("verdict_truncated_frames_to_target_never_pass", truncated_frames_to_target_never_pass),
     ("verdict_arp_and_foreign_ethertypes_pass", arp_and_foreign_ethertypes_pass),
+    ("verdict_tags_in_the_frame_hide_nothing", tags_in_the_frame_hide_nothing),
+    ("verdict_more_tags_than_are_walked_are_dropped", more_tags_than_are_walked_are_dropped),
     ("verdict_refused_assignment_is_dropped", refused_assignment_is_dropped),
     ("verdict_any_bytes_have_one_outcome", any_bytes_have_one_outcome),
     ("verdict_no_targets_pass_everything", no_targets_pass_everything),
@@ -353,6 +355,49 @@ fn arp_and_foreign_ethertypes_pass() -> Outcome {
     Ok(())
 }
 
+/// A run sees all tags in the frame, as the programs of a device with `reorder_hdr off` do.
+fn tags_in_the_frame_hide_nothing() -> Outcome {
+    let bench = exact_targets();
+    for ethertypes in [[CUSTOMER; 3], [SERVICE, CUSTOMER, CUSTOMER], [CUSTOMER, SERVICE, SERVICE]] {
+        for vids in [[0, 0, 0], [0, 10, 0], [4095, 1, 4094]] {
+            let tags: Vec<_> = ethertypes.into_iter().zip(vids).collect();
+            for count in 1..=tags.len() {
+                let under = |frame: &[u8]| tagged(frame, &tags[..count]);
+                let what = format!("{:x?}", &tags[..count]);
+                for (target, other) in both(TARGET_V4, TARGET_V6).into_iter().zip(both(OTHER_V4, OTHER_V6)) {
+                    let segment = |dst, port| under(&segment(dst, port, SYN));
+                    bench.expect_drop(&segment(target, PORT), Reason::DroppedNoListener, &what);
+                    bench.expect_pass(&segment(target, 80), &what);
+                    bench.expect_pass(&segment(other, PORT), &what);
+                    bench.expect_pass(&under(&datagram(target, PORT)), &what);
+                }
+                let fragment = under(&v6_fragment(TARGET_V6, &[], 1, TCP, &tcp(PORT, SYN)));
+                bench.expect_drop(&fragment, Reason::DroppedFragment, &what);
+                let options = [1; 8];
+                let packet = V4 { dst: TARGET_V4, protocol: TCP, options: &options, fragment: 0 };
+                bench.expect_drop(&under(&packet.frame(&tcp(PORT, SYN))), Reason::DroppedNoListener, &what);
+                let chain = under(&v6(TARGET_V6, &[DESTINATION_OPTIONS; 8], TCP, &tcp(PORT, SYN)));
+                bench.expect_drop(&chain, Reason::DroppedNoListener, &what);
+                bench.expect_pass(&under(&ethernet(0x0806, &[0; 28])), &what);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn more_tags_than_are_walked_are_dropped() -> Outcome {
+    let bench = exact_targets();
+    let empty = Bench::new(&[]);
+    for count in [4, 5, 20] {
+        for dst in both(TARGET_V4, TARGET_V6).into_iter().chain(both(OTHER_V4, OTHER_V6)) {
+            let frame = tagged(&segment(dst, PORT, SYN), &vec![(CUSTOMER, 0); count]);
+            bench.expect_drop(&frame, Reason::DroppedUnparsable, &format!("{count} tags"));
+            empty.expect_pass(&frame, "no targets");
+        }
+    }
+    Ok(())
+}
+
 /// `BPF_PROG_TEST_RUN` is not at ingress, which is one of the ways in which the kernel refuses.
 fn refused_assignment_is_dropped() -> Outcome {
     let mut bench = exact_targets();
@@ -378,6 +423,7 @@ fn any_bytes_have_one_outcome() -> Outcome {
         segment(TARGET_V6.into(), PORT, SYN),
         v6(TARGET_V6, &[HOP_BY_HOP, DESTINATION_OPTIONS, AUTHENTICATION], TCP, &tcp(PORT, SYN)),
         v6_fragment(TARGET_V6, &[ROUTING], 1, TCP, &tcp(PORT, SYN)),
+        tagged(&segment(TARGET_V4.into(), PORT, SYN), &[(CUSTOMER, 0), (SERVICE, 7)]),
     ];
     let mut state = 0x7072_6565_7665_0001u64;
     let mut random = move |below: usize| {
