@@ -3,6 +3,7 @@
 //! Everything that can be wrong is found before the datapath is touched, so a gateway that does not
 //! start changes nothing of what ran before.
 
+mod interfaces;
 mod reload;
 mod shutdown;
 
@@ -16,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::interfaces::Interfaces;
 use crate::access_log::AccessLog;
 use crate::ca::{Signer, key};
 use crate::datapath::Datapath;
@@ -48,6 +50,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     let gateway = Arc::new(gateway(config, policy, metrics.clone())?);
 
+    // From before they are attached, so that no change is missed.
+    let mut interfaces = Interfaces::watch()?;
     let datapath = Arc::new(Mutex::new(steer(&gateway, &sockets).await?));
     let mut background = JoinSet::new();
     if let Some(kernel_log) = lock(&datapath).take_kernel_log() {
@@ -61,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let listener = Listener::new(sockets, Admission::new(gateway.config.limits), metrics)
         .context("cannot listen for steered connections")?;
-    ready.set(true);
+    interfaces.look(&datapath, &gateway.metrics, &ready);
 
     let mut sessions = JoinSet::new();
     loop {
@@ -70,6 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 sessions.spawn(session::serve(Arc::clone(&gateway), accepted));
             }
             Some(finished) = sessions.join_next() => shutdown::log_panic(finished),
+            () = interfaces.changed() => interfaces.look(&datapath, &gateway.metrics, &ready),
             Some(()) = policy_changes.recv() => reload::policy(&gateway, &datapath),
             told = signals.next() => match told {
                 Told::Reload => {

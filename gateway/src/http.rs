@@ -18,7 +18,7 @@ use crate::metrics::Exposition;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether the gateway serves connections: set when the datapath steers to a listener.
+/// Whether the gateway serves connections: set while the datapath steers all interfaces to a listener.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -75,6 +75,6 @@ async fn readiness(State(ready): State<Readiness>) -> impl IntoResponse {
     if ready.0.load(Ordering::Acquire) {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not steering yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not steering\n")
     }
 }

@@ -128,6 +128,10 @@ pub struct Metrics {
     pub access_log_failures: Counter,
     /// Sessions whose recording failed after they started.
     pub recording_failures: Counter,
+    /// Times that an interface without the kernel program got it while the gateway ran.
+    pub interfaces_reattached: Counter,
+    /// Configured interfaces that are there without the kernel program.
+    pub interfaces_open: Gauge,
     /// From accept to the user being let in.
     pub login_duration: Histogram,
     /// From accept to the end, of sessions that were let in.
@@ -153,6 +157,8 @@ impl Default for Metrics {
             host_key_changes: Counter::default(),
             access_log_failures: Counter::default(),
             recording_failures: Counter::default(),
+            interfaces_reattached: Counter::default(),
+            interfaces_open: Gauge::default(),
             login_duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
             session_duration: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
             policy_generation: Gauge::default(),
@@ -215,6 +221,16 @@ impl Metrics {
             "access_log_failures",
             "Access events that could not be written",
             self.access_log_failures.clone(),
+        );
+        r.register(
+            "interfaces_reattached",
+            "Configured interfaces that were made anew and attached again",
+            self.interfaces_reattached.clone(),
+        );
+        r.register(
+            "interfaces_open",
+            "Configured interfaces with open targets",
+            self.interfaces_open.clone(),
         );
         r.register("policy_reloads", "Loads of the policy file, by result", self.reloads.clone());
         r.register("policy_generation", "Generation of the policy in force", self.policy_generation.clone());

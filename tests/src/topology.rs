@@ -106,14 +106,30 @@ impl Topology {
                 netns.sysctl(&format!("net/ipv6/conf/{device}/accept_dad"), "0")?;
             }
         }
-        ip(&["-n", client], &host(&[CLIENT4, STRANGER4], &[CLIENT6], (GATEWAY4, GATEWAY6)))?;
+        ip(&["-n", client], &client_host())?;
         ip(
             &["-n", server],
             &host(&[TARGET4, OPEN4, REFUSING4], &[TARGET6, OPEN6], (GATEWAY_WAN4, GATEWAY_WAN6)),
         )?;
-        ip(&["-n", gateway], &router())?;
+        ip(&["-n", gateway], &format!("link set lo up\n{}{}", router_lan(), router_wan()))?;
         self.gateway.sysctl("net/ipv4/ip_forward", "1")?;
         self.gateway.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        self.offloads()
+    }
+
+    /// Removes the link between client and gateway and makes it anew, as a hot-plugged one would be.
+    ///
+    /// # Errors
+    /// What the kernel or a tool refused.
+    pub fn relink_client(&self) -> Result<()> {
+        let (client, gateway) = (self.client.name(), self.gateway.name());
+        ip(&["-n", gateway], "link del lan0\n")?;
+        ip(&[], &format!("link add eth0 netns {client} type veth peer name lan0 netns {gateway}\n"))?;
+        for (netns, device) in [(&self.client, "eth0"), (&self.gateway, "lan0")] {
+            netns.sysctl(&format!("net/ipv6/conf/{device}/accept_dad"), "0")?;
+        }
+        ip(&["-n", client], &client_host())?;
+        ip(&["-n", gateway], &router_lan())?;
         self.offloads()
     }
 
@@ -155,11 +171,17 @@ fn host(v4: &[Ipv4Addr], v6: &[Ipv6Addr], router: (Ipv4Addr, Ipv6Addr)) -> Strin
     lines + &format!("route add default via {}{source}\n", router.1)
 }
 
-fn router() -> String {
+fn client_host() -> String {
+    host(&[CLIENT4, STRANGER4], &[CLIENT6], (GATEWAY4, GATEWAY6))
+}
+
+fn router_lan() -> String {
+    format!("link set lan0 up\naddr add {GATEWAY4}/24 dev lan0\naddr add {GATEWAY6}/64 dev lan0 nodad\n")
+}
+
+fn router_wan() -> String {
     format!(
-        "link set lo up\nlink set lan0 up\nlink set wan0 up\n\
-         addr add {GATEWAY4}/24 dev lan0\naddr add {GATEWAY6}/64 dev lan0 nodad\n\
-         addr add {GATEWAY_WAN4}/24 dev wan0\naddr add {GATEWAY_WAN6}/64 dev wan0 nodad\n"
+        "link set wan0 up\naddr add {GATEWAY_WAN4}/24 dev wan0\naddr add {GATEWAY_WAN6}/64 dev wan0 nodad\n"
     )
 }
 

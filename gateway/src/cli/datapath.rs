@@ -1,9 +1,9 @@
 //! `portreeve datapath`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 
+use portreeve_core::config::daemon::DatapathConfig;
 use serde::Serialize;
 
 use super::{ConfigArg, print};
@@ -27,11 +27,11 @@ pub(super) enum DatapathCommand {
 impl DatapathCommand {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         let (Self::Status { config } | Self::Detach { config }) = &self;
-        let pin_dir = config.load()?.datapath.pin_dir;
+        let config = config.load()?.datapath;
         match self {
-            Self::Status { .. } => print_status(&pin_dir, json)?,
+            Self::Status { .. } => print_status(&config, json)?,
             Self::Detach { .. } => {
-                if !datapath::detach(&pin_dir)? {
+                if !datapath::detach(&config.pin_dir)? {
                     print::line("nothing was attached")?;
                 }
             }
@@ -44,17 +44,24 @@ impl DatapathCommand {
 struct Report {
     attached: bool,
     interfaces: Vec<String>,
+    not_attached: Vec<String>,
     endpoints: usize,
     packets: BTreeMap<&'static str, u64>,
 }
 
-fn print_status(pin_dir: &Path, json: bool) -> anyhow::Result<()> {
-    let status = datapath::status(pin_dir)?;
+fn print_status(config: &DatapathConfig, json: bool) -> anyhow::Result<()> {
+    let status = datapath::status(config)?;
     let attached = status.is_some();
     let status = status.unwrap_or_default();
     if json {
         let packets = status.counters.into_iter().collect();
-        let report = Report { attached, interfaces: status.interfaces, endpoints: status.endpoints, packets };
+        let report = Report {
+            attached,
+            interfaces: status.interfaces,
+            not_attached: status.not_attached,
+            endpoints: status.endpoints,
+            packets,
+        };
         return Ok(print::json(&report)?);
     }
     if !attached {
@@ -63,8 +70,11 @@ fn print_status(pin_dir: &Path, json: bool) -> anyhow::Result<()> {
     print::line(&format!(
         "{} addresses and ports are steered on {}",
         status.endpoints,
-        status.interfaces.join(", ")
+        if status.interfaces.is_empty() { "no interface".to_owned() } else { status.interfaces.join(", ") }
     ))?;
+    for interface in status.not_attached {
+        print::line(&format!("not attached to {interface}: what comes in there reaches targets directly"))?;
+    }
     for (reason, packets) in status.counters {
         print::line(&format!("{packets:>12} packets {reason}"))?;
     }

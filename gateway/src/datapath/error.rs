@@ -121,6 +121,19 @@ pub enum DatapathError {
         /// Why.
         source: Box<TcError>,
     },
+    /// The kernel does not say what an interface has.
+    #[error("cannot ask what is attached to {interface}; run as root")]
+    Query {
+        /// Interface.
+        interface: String,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The pins were removed while the gateway ran.
+    #[error(
+        "the programs were detached (`portreeve datapath detach`); restart the gateway to attach them again"
+    )]
+    Detached,
     /// A link could not be opened.
     #[error("cannot open the link {path}")]
     Link {
@@ -167,4 +180,11 @@ pub enum DatapathError {
     /// The reader of the kernel log could not be set up.
     #[error("cannot read the kernel log")]
     KernelLog(#[source] Box<aya_log::Error>),
+}
+
+impl DatapathError {
+    /// [`DatapathError::Attach`] to `point`.
+    pub(super) fn attach(point: &str) -> impl Fn(ProgramError) -> Self {
+        move |source| Self::Attach { point: point.to_owned(), source: Box::new(source) }
+    }
 }

@@ -3,29 +3,27 @@
 //! Invariants: an interface that was matched before is matched at every moment of a restart, since
 //! a pinned link gets the new program in one step, and a socket lookup is replaced only after the
 //! new one is in place; only "not found" counts as "no pin"; after [`attach`] exactly the
-//! configured interfaces are matched.
+//! configured interfaces are matched. How a program gets to an interface is for `tcx` and `clsact`.
 //!
 //! Does not fill maps: the caller does, before it attaches.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
-use aya::programs::{Link as _, LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType};
+use aya::programs::{SchedClassifier, SkLookup};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
-use nix::libc;
 use nix::net::if_::if_nametoindex;
 use portreeve_core::config::daemon::DatapathConfig;
 use portreeve_ebpf::names;
 
 use super::DatapathError;
 use super::object::object;
-use super::pins::{Attachment, Pins};
+use super::pins::{self, Attachment, Pins};
+use super::{clsact, tcx};
 
 /// Kernel mechanism by which the TC program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +34,6 @@ pub enum TcMechanism {
     Clsact,
 }
 
-/// Ours come first among the filters of an interface, and are found again by this handle.
-const CLSACT_PRIORITY: u16 = 1;
-const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 0x7072);
-
 impl TcMechanism {
     /// The best that the running kernel has.
     pub fn of_this_kernel() -> Self {
@@ -49,7 +43,8 @@ impl TcMechanism {
         }
     }
 
-    fn attachment(self, interface: &str) -> Result<Attachment, DatapathError> {
+    /// The attachment to the interface that has this name now.
+    pub(super) fn attachment(self, interface: &str) -> Result<Attachment, DatapathError> {
         let index = if_nametoindex(interface)
             .map_err(|_| DatapathError::NoSuchInterface { name: interface.to_owned() })?;
         let interface = interface.to_owned();
@@ -84,16 +79,11 @@ pub(super) fn attach(
     pins: &Pins,
     mechanism: TcMechanism,
 ) -> Result<(), DatapathError> {
-    attach_sk_lookup(sk_lookup(ebpf)?, pins)?;
+    attach_one(ebpf, &Attachment::SkLookup, pins)?;
     let mut wanted = BTreeSet::from([Attachment::SkLookup]);
     for interface in interfaces {
         let attachment = mechanism.attachment(interface)?;
-        let path = pins.attachment(&attachment);
-        let program = classifier(ebpf)?;
-        match mechanism {
-            TcMechanism::Tcx => attach_tcx(program, interface, &path)?,
-            TcMechanism::Clsact => attach_clsact(program, interface, &path)?,
-        }
+        attach_one(ebpf, &attachment, pins)?;
         wanted.insert(attachment);
     }
     for stale in pins.attachments()?.iter().filter(|attachment| !wanted.contains(attachment)) {
@@ -102,18 +92,37 @@ pub(super) fn attach(
     Ok(())
 }
 
+/// Makes one attachment, or gives it the program where it is there already.
+pub(super) fn attach_one(ebpf: &mut Ebpf, attachment: &Attachment, pins: &Pins) -> Result<(), DatapathError> {
+    let path = pins.attachment(attachment);
+    match attachment {
+        Attachment::Tcx { interface, .. } => tcx::attach(classifier(ebpf)?, interface, &path),
+        Attachment::Clsact(interface) => clsact::attach(classifier(ebpf)?, interface, &path),
+        Attachment::SkLookup => attach_sk_lookup(sk_lookup(ebpf)?, pins),
+    }
+}
+
+/// Whether an attachment is there, and not only its pin.
+pub(super) fn is_attached(
+    ebpf: &mut Ebpf,
+    attachment: &Attachment,
+    pins: &Pins,
+) -> Result<bool, DatapathError> {
+    let path = pins.attachment(attachment);
+    match attachment {
+        // A link that takes the program it has is one that lives.
+        Attachment::Tcx { interface, .. } => tcx::update(classifier(ebpf)?, interface, &path),
+        Attachment::Clsact(interface) => clsact::is_attached(interface),
+        Attachment::SkLookup => Ok(path.exists()),
+    }
+}
+
 /// Undoes one attachment.
 pub(super) fn detach(attachment: &Attachment, pins: &Pins) -> Result<(), DatapathError> {
     if let Attachment::Clsact(interface) = attachment {
-        // Without its interface there is no filter either.
-        if let Ok(link) = clsact_filter(interface) {
-            match link.detach() {
-                Err(ProgramError::NetlinkError(error)) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                result => result.map_err(attach_failed(interface))?,
-            }
-        }
+        clsact::detach(interface)?;
     }
-    remove_pin(&pins.attachment(attachment))
+    pins::remove(&pins.attachment(attachment))
 }
 
 fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
@@ -126,92 +135,10 @@ fn sk_lookup(ebpf: &mut Ebpf) -> Result<&mut SkLookup, DatapathError> {
     ebpf.program_mut(names::SK_LOOKUP_PROGRAM).and_then(|program| program.try_into().ok()).ok_or(missing)
 }
 
-fn attach_failed(point: &str) -> impl Fn(ProgramError) -> DatapathError {
-    move |source| DatapathError::Attach { point: point.to_owned(), source: Box::new(source) }
-}
-
-fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
-    link.pin(path)
-        .map(drop)
-        .map_err(|source| DatapathError::Pin { path: path.to_owned(), source: Box::new(source) })
-}
-
-fn remove_pin(path: &Path) -> Result<(), DatapathError> {
-    fs::remove_file(path).map_err(|source| DatapathError::PinDir { path: path.to_owned(), source })
-}
-
-/// A pinned link gets the program, unless its interface is gone; else a new one does.
-fn attach_tcx(program: &mut SchedClassifier, interface: &str, path: &Path) -> Result<(), DatapathError> {
-    let failed = attach_failed(interface);
-    if let Some(link) = pinned_tcx(path)? {
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                drop(program.take_link(id).map_err(&failed)?);
-                return Ok(());
-            }
-            Err(ProgramError::SyscallError(error)) if is_defunct(&error.io_error) => {}
-            Err(source) => return Err(failed(source)),
-        }
-        // The interface was made anew with the index of the old one.
-        remove_pin(path)?;
-    }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(&failed)?;
-    let link = program.take_link(id).map_err(&failed)?;
-    let link = FdLink::try_from(link)
-        .map_err(|source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) })?;
-    pin(link, path)
-}
-
-fn is_defunct(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOLINK)
-}
-
-fn pinned_tcx(path: &Path) -> Result<Option<SchedClassifierLink>, DatapathError> {
-    let unusable = |source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) };
-    match PinnedLink::from_pin(path) {
-        Ok(pinned) => SchedClassifierLink::try_from(FdLink::from(pinned)).map(Some).map_err(unusable),
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(unusable(source)),
-    }
-}
-
-/// Replaces the program of our filter, or, when that fails, makes the filter; the kernel keeps it
-/// without a link. The pin only says that it is there.
-fn attach_clsact(program: &mut SchedClassifier, interface: &str, path: &Path) -> Result<(), DatapathError> {
-    let failed = attach_failed(interface);
-    let qdisc = |source| DatapathError::Clsact { interface: interface.to_owned(), source: Box::new(source) };
-    let existing = clsact_filter(interface).map_err(|source| qdisc(TcError::IoError(source)))?;
-    let replaced = program.attach_to_link(existing).ok();
-    let id = match replaced {
-        Some(id) => id,
-        None => {
-            match tc::qdisc_add_clsact(interface) {
-                Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                result => result.map_err(qdisc)?,
-            }
-            let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
-            let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(&failed)?
-        }
-    };
-    // Dropped, the link would take the filter with it.
-    std::mem::forget(program.take_link(id).map_err(&failed)?);
-    if path.exists() {
-        remove_pin(path)?;
-    }
-    program.pin(path).map_err(|source| DatapathError::Pin { path: path.to_owned(), source: Box::new(source) })
-}
-
-/// Our filter, whether it is there or not; dropped, it is removed.
-fn clsact_filter(interface: &str) -> io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(interface, TcAttachType::Ingress, CLSACT_PRIORITY, CLSACT_HANDLE, None)
-}
-
 /// Several socket lookups may be attached at once, so the new one is there before the old one goes.
 fn attach_sk_lookup(program: &mut SkLookup, pins: &Pins) -> Result<(), DatapathError> {
     const NETNS: &str = "/proc/thread-self/ns/net";
-    let failed = attach_failed("the network namespace");
+    let failed = DatapathError::attach("the network namespace");
     let path = pins.attachment(&Attachment::SkLookup);
     let new = PathBuf::from(format!("{}-new", path.display()));
     let error = |source| DatapathError::PinDir { path: new.clone(), source };
@@ -221,7 +148,7 @@ fn attach_sk_lookup(program: &mut SkLookup, pins: &Pins) -> Result<(), DatapathE
     }
     let netns = File::open(NETNS).map_err(|source| DatapathError::Proc { path: NETNS.into(), source })?;
     let id = program.attach(netns).map_err(&failed)?;
-    pin(program.take_link(id).map_err(&failed)?.into(), &new)?;
+    pins::pin(program.take_link(id).map_err(&failed)?.into(), &new)?;
     match nix::unistd::unlink(&path) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(DatapathError::PinDir { path, source: errno.into() }),

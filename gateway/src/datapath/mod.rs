@@ -1,7 +1,7 @@
 //! Steering: kernel programs, their maps, and the routes that deliver steered packets.
 //!
 //! [`Datapath`] is the handle of the daemon: it starts steering, applies the targets of a policy,
-//! and reads counters. [`detach`] and [`status`] work on the pins alone, without a daemon.
+//! attaches interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on the pins alone, without a daemon.
 //!
 //! Invariants: what is pinned outlives the process, so that targets stay closed when it dies, and
 //! everything else stays open; a change of targets is applied as a whole or not at all; one process
@@ -10,8 +10,11 @@
 //! Until the first [`Datapath::apply`] after a boot there are no targets, so nothing is closed.
 //! After a restart on pins the targets of before hold from the start.
 
+mod clsact;
 mod error;
+mod interfaces;
 mod kernel_log;
+mod link_events;
 pub mod loader;
 mod maps;
 mod object;
@@ -19,6 +22,8 @@ mod pins;
 pub mod plan;
 mod preflight;
 mod routes;
+mod status;
+mod tcx;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,12 +35,15 @@ use portreeve_core::target::SteeredEndpoint;
 use portreeve_ebpf::targets::ANY_PORT;
 
 pub use self::error::DatapathError;
+pub use self::interfaces::InterfaceState;
 pub use self::kernel_log::KernelLog;
+pub use self::link_events::LinkEvents;
 pub use self::preflight::Warning;
+pub use self::status::{Status, status};
 
 use self::loader::TcMechanism;
 use self::maps::Maps;
-use self::pins::{Attachment, PinLock, Pins};
+use self::pins::{PinLock, Pins};
 use self::plan::{MapContent, MapOp, plan};
 use self::routes::Routes;
 use crate::listener::socket::Listeners;
@@ -46,8 +54,11 @@ pub struct Datapath {
     content: MapContent,
     routes: Routes,
     kernel_log: Option<KernelLog>,
-    /// Keeps programs and unpinned maps open.
-    _ebpf: Ebpf,
+    interfaces: Vec<String>,
+    mechanism: TcMechanism,
+    pins: Pins,
+    /// The programs; also keeps unpinned maps open.
+    ebpf: Ebpf,
     _lock: PinLock,
 }
 
@@ -58,17 +69,6 @@ pub struct Applied {
     pub added: usize,
     /// Targets before, and not now.
     pub removed: usize,
-}
-
-/// What the pins hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Interfaces whose ingress is matched.
-    pub interfaces: Vec<String>,
-    /// Number of steered endpoints.
-    pub endpoints: usize,
-    /// Packets by what became of them.
-    pub counters: Vec<(&'static str, u64)>,
 }
 
 impl Datapath {
@@ -114,7 +114,10 @@ impl Datapath {
             return Err(error);
         }
         tracing::info!(interfaces = ?config.interfaces, ?mechanism, "steering attached");
-        Ok((Self { maps, content, routes, kernel_log, _ebpf: ebpf, _lock: lock }, warnings))
+        let interfaces = config.interfaces.clone();
+        let datapath =
+            Self { maps, content, routes, kernel_log, interfaces, mechanism, pins, ebpf, _lock: lock };
+        Ok((datapath, warnings))
     }
 
     /// Makes exactly `endpoints` the targets.
@@ -135,6 +138,15 @@ impl Datapath {
         }
         self.content = wanted;
         Ok(applied(&ops))
+    }
+
+    /// Looks at the configured interfaces, and attaches the program where one was made anew.
+    ///
+    /// To be called when [`LinkEvents`] says so. Costs some system calls where nothing is missing.
+    pub fn ensure_attached(&mut self) -> Vec<(String, InterfaceState)> {
+        let Self { interfaces, mechanism, pins, ebpf, .. } = self;
+        let mut look = |name: &String| interfaces::ensure_attached(ebpf, name, pins, *mechanism);
+        interfaces.iter().map(|name| (name.clone(), look(name))).collect()
     }
 
     /// Packets by what became of them, since the maps were made; survives restarts.
@@ -194,27 +206,6 @@ pub fn detach(pin_dir: &Path) -> Result<bool, DatapathError> {
     }
     pins.remove_all()?;
     Ok(existed)
-}
-
-/// What is attached and counted; `None` when nothing is pinned.
-///
-/// # Errors
-/// When the pins cannot be read.
-pub fn status(pin_dir: &Path) -> Result<Option<Status>, DatapathError> {
-    let pins = Pins::new(pin_dir);
-    if !pins.exist()? {
-        return Ok(None);
-    }
-    let maps = Maps::from_pins(&pins)?;
-    let interfaces = pins.attachments()?.into_iter().filter_map(|attachment| match attachment {
-        Attachment::Tcx { interface, .. } | Attachment::Clsact(interface) => Some(interface),
-        Attachment::SkLookup => None,
-    });
-    Ok(Some(Status {
-        interfaces: interfaces.collect(),
-        endpoints: maps.keys()?.endpoints(),
-        counters: maps.counters()?,
-    }))
 }
 
 fn applied(ops: &[MapOp]) -> Applied {

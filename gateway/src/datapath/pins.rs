@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aya::programs::links::FdLink;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use portreeve_ebpf::ABI_VERSION;
@@ -133,6 +134,14 @@ impl Pins {
 }
 
 impl Attachment {
+    /// Name of the interface, where it is to one.
+    pub(super) fn interface(&self) -> Option<&str> {
+        match self {
+            Self::Tcx { interface, .. } | Self::Clsact(interface) => Some(interface),
+            Self::SkLookup => None,
+        }
+    }
+
     fn file_name(&self) -> String {
         match self {
             Self::Tcx { index, interface } => format!("{TCX}{index}-{}", escape(interface)),
@@ -150,6 +159,18 @@ impl Attachment {
             (name == SK_LOOKUP).then_some(Self::SkLookup)
         }
     }
+}
+
+/// Pins a link: it outlives the process.
+pub(super) fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
+    link.pin(path)
+        .map(drop)
+        .map_err(|source| DatapathError::Pin { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// Removes a pin.
+pub(super) fn remove(path: &Path) -> Result<(), DatapathError> {
+    fs::remove_file(path).map_err(|source| DatapathError::PinDir { path: path.to_owned(), source })
 }
 
 fn layout() -> String {

@@ -110,7 +110,7 @@ fn capabilities(status: &str, kernel_log: bool) -> Result<(), DatapathError> {
 }
 
 /// The programs read Ethernet frames; on anything else they would match nothing and so pass targets.
-fn ethernet(name: &str) -> Result<(), DatapathError> {
+pub(super) fn ethernet(name: &str) -> Result<(), DatapathError> {
     if if_nametoindex(name).is_err() {
         return Err(DatapathError::NoSuchInterface { name: name.to_owned() });
     }

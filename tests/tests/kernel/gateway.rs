@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use portreeve::datapath::loader::TcMechanism;
-use portreeve::datapath::{Datapath, DatapathError};
+use portreeve::datapath::{Datapath, DatapathError, LinkEvents};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
 use portreeve_core::config::daemon::DatapathConfig;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -49,6 +49,7 @@ fn say(text: &str) {
 
 async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
     let listeners = Listeners::bind().unwrap();
+    let mut links = LinkEvents::subscribe().unwrap();
     let (mut datapath, warnings) = match Datapath::start_with(&config, &listeners, mechanism).await {
         Ok(started) => started,
         Err(error) => {
@@ -70,7 +71,15 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
     tokio::spawn(accept(v6, ports));
     say(&format!("ready {} {ports:?}", warnings.len()));
     let mut commands = commands();
-    while let Some(line) = commands.recv().await {
+    loop {
+        let line = tokio::select! {
+            line = commands.recv() => line,
+            () = links.next() => {
+                datapath.ensure_attached();
+                continue;
+            }
+        };
+        let Some(line) = line else { break };
         let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match command {
             "apply" => {

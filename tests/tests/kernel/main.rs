@@ -1,7 +1,8 @@
 //! Tests of the kernel programs and of the datapath that loads them; root only.
 //!
 //! `verdicts` runs single frames through the TC program by `BPF_PROG_TEST_RUN`; `steering` sends
-//! real traffic through network namespaces of its own, and `tags` raw frames. Without root, or without the object file
+//! real traffic through network namespaces of its own, `interfaces` makes
+//! interfaces anew, and `tags` sends raw frames. Without root, or without the object file
 //! that `cargo xtask build` makes, every test fails and says why.
 //!
 //! The steering tests need a gateway process that they can kill: this program again, in the role
@@ -16,6 +17,7 @@
 
 mod frames;
 mod gateway;
+mod interfaces;
 mod network;
 mod steering;
 mod tags;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     if args.next().as_deref() == Some(gateway::ROLE) {
         return gateway::run(args);
     }
-    let tests = verdicts::TESTS.iter().chain(steering::TESTS).chain(tags::TESTS);
+    let tests = verdicts::TESTS.iter().chain(steering::TESTS).chain(interfaces::TESTS).chain(tags::TESTS);
     let trials =
         tests.map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test()))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -14,9 +14,11 @@ use std::{env, fs, process, thread};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
+use portreeve::datapath;
+use portreeve_core::config::daemon::DatapathConfig;
 use tempfile::TempDir;
 
-use crate::gateway::ROLE;
+use crate::gateway::{MARK, ROLE, TABLE};
 
 pub(crate) const TARGETS: [&str; 2] = ["10.77.2.2", "fd77:2::2"];
 pub(crate) const OPEN: [&str; 2] = ["10.77.2.3", "fd77:2::3"];
@@ -71,9 +73,31 @@ impl Network {
         self.directory.path().join("stderr")
     }
 
+    /// Steering of these interfaces.
+    pub(crate) fn config(&self, interfaces: &str) -> DatapathConfig {
+        DatapathConfig {
+            pin_dir: self.pin_dir(),
+            interfaces: interfaces.split(',').map(str::to_owned).collect(),
+            mark: MARK,
+            route_table: TABLE,
+            kernel_log: false,
+        }
+    }
+
+    /// Detaches, in the namespace, where the interfaces are.
+    pub(crate) fn detach(&self) -> bool {
+        let pin_dir = self.pin_dir();
+        self.inside("g", move || datapath::detach(&pin_dir)).unwrap()
+    }
+
     /// Makes the veth pair between the client and the gateway; the name has a dot, as VLANs have.
     pub(crate) fn link_client(&self) {
-        self.link("c", CLIENTS, "lan.10", ROUTER);
+        self.link_client_as("");
+    }
+
+    /// [`Network::link_client`], with words of `ip link` for the gateway's end, such as its index.
+    pub(crate) fn link_client_as(&self, words: &str) {
+        self.link("c", CLIENTS, &format!("lan.10 {words}"), ROUTER);
         self.ip("c", "route add 10.77.2.0/24 via 10.77.1.1");
         self.ip("c", "route add fd77:2::/64 via fd77:1::1");
     }
@@ -169,6 +193,11 @@ impl Network {
         assert_eq!(self.greeting(TARGETS[0], 2222).unwrap(), "server", "other port of a target");
     }
 
+    /// The file that stands for a namespace.
+    pub(crate) fn open_netns(&self, side: &str) -> fs::File {
+        fs::File::open(self.netns(side)).unwrap()
+    }
+
     fn bpffs(&self) -> PathBuf {
         self.directory.path().join("bpffs")
     }
@@ -196,7 +225,8 @@ impl Network {
     fn link(&self, side: &str, addrs: [&str; 2], gateway: &str, gateway_addrs: [&str; 2]) {
         let netns = format!("{}{side}", self.prefix);
         self.ip("g", &format!("link add {gateway} type veth peer name eth0 netns {netns}"));
-        for (side, device, addrs) in [(side, "eth0", addrs), ("g", gateway, gateway_addrs)] {
+        let device = gateway.split(' ').next().unwrap();
+        for (side, device, addrs) in [(side, "eth0", addrs), ("g", device, gateway_addrs)] {
             let [v4, v6] = addrs;
             self.ip(side, &format!("addr add {v4}/24 dev {device}"));
             self.ip(side, &format!("addr add {v6}/64 dev {device} nodad"));
@@ -237,7 +267,7 @@ impl Network {
         side: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let netns = fs::File::open(self.netns(side)).unwrap();
+        let netns = self.open_netns(side);
         let entered = thread::spawn(move || {
             setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
             work()

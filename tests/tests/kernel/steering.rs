@@ -33,7 +33,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("detach_opens_targets", detach_opens_targets),
     ("reconnect_in_time_wait_is_answered_at_once", reconnect_in_time_wait_is_answered_at_once),
     ("removed_interface_is_detached", removed_interface_is_detached),
-    ("interface_made_anew_is_attached_again", interface_made_anew_is_attached_again),
     ("refused_targets_leave_the_old_ones", refused_targets_leave_the_old_ones),
     ("second_gateway_is_refused_and_disturbs_nothing", second_gateway_is_refused_and_disturbs_nothing),
     ("listener_is_unreachable_from_the_network", listener_is_unreachable_from_the_network),
@@ -41,10 +40,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("missing_rule_leaves_targets_closed", missing_rule_leaves_targets_closed),
 ];
 
-const BOTH: &str = "lan.10,wan0";
+pub(crate) const BOTH: &str = "lan.10,wan0";
 
-fn status(network: &Network) -> Option<Status> {
-    datapath::status(&network.pin_dir()).unwrap()
+/// Asked in the namespace, where the interfaces are.
+pub(crate) fn status(network: &Network) -> Option<Status> {
+    let config = network.config(BOTH);
+    network.inside("g", move || datapath::status(&config)).unwrap()
 }
 
 fn reaches_listener_with_original_destination() -> Outcome {
@@ -116,7 +117,7 @@ fn by_clsact_survives_restart() -> Outcome {
     assert_eq!(network.shell("g", "tc filter show dev wan0 ingress"), "", "removed interface");
     assert_eq!(status(&network).unwrap().interfaces, ["lan.10"]);
     gateway.kill();
-    assert!(datapath_detach(&network));
+    assert!(network.detach());
     assert_eq!(network.greeting(TARGETS[0], 22)?, "server");
     Ok(())
 }
@@ -132,12 +133,6 @@ fn kernel_log_names_steered_and_dropped_packets() -> Outcome {
         wait_for(|| log().contains(&line), &line);
     }
     Ok(())
-}
-
-/// Filters are found by the interface's name, so they are removed from within the namespace.
-fn datapath_detach(network: &Network) -> bool {
-    let pin_dir = network.pin_dir();
-    network.inside("g", move || datapath::detach(&pin_dir)).unwrap()
 }
 
 fn killed_gateway_leaves_targets_closed_and_rest_open() -> Outcome {
@@ -196,12 +191,12 @@ fn restart_on_pins_keeps_targets_and_counters() -> Outcome {
 fn detach_opens_targets() -> Outcome {
     let network = Network::new();
     assert_eq!(status(&network), None);
-    assert!(!datapath_detach(&network), "nothing to detach");
+    assert!(!network.detach(), "nothing to detach");
     let mut gateway = network.gateway(BOTH, "tcx")?;
     gateway.command(APPLY)?;
     gateway.kill();
     network.assert_targets_closed();
-    assert!(datapath_detach(&network));
+    assert!(network.detach());
     for to in TARGETS {
         assert_eq!(network.greeting(to, 22)?, "server");
     }
@@ -248,7 +243,7 @@ fn connect_from(from: &str, from_port: u16, to: &str, to_port: u16) -> io::Resul
     Ok(stream)
 }
 
-fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
@@ -267,18 +262,6 @@ fn removed_interface_is_detached() -> Outcome {
     // The kernel frees an unpinned link a moment after its last reference is gone.
     let open = || network.greeting(TARGETS[0], 22).is_ok_and(|greeting| greeting == "server");
     wait_for(open, "way past the client's interface");
-    Ok(())
-}
-
-fn interface_made_anew_is_attached_again() -> Outcome {
-    let network = Network::new();
-    let mut gateway = network.gateway(BOTH, "tcx")?;
-    gateway.command(APPLY)?;
-    gateway.kill();
-    network.ip("g", "link del lan.10");
-    network.link_client();
-    let _gateway = network.gateway(BOTH, "tcx")?;
-    network.assert_targets_intercepted();
     Ok(())
 }
 

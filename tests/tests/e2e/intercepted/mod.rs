@@ -8,6 +8,7 @@ mod denials;
 mod failing_targets;
 mod host_keys;
 mod hostile_clients;
+mod interfaces;
 mod lifecycle;
 mod old_targets;
 mod other_traffic;
@@ -47,6 +48,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         reloads::CHECKS,
         host_keys::CHECKS,
         lifecycle::CHECKS,
+        interfaces::CHECKS,
         hostile_clients::CHECKS,
         failing_targets::CHECKS,
         old_targets::CHECKS,
@@ -70,6 +72,8 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
 mod sample {
     pub(super) const BLOCKED: &str = "portreeve_connections_total{outcome=\"blocked\"}";
     pub(super) const HOST_KEY_CHANGES: &str = "portreeve_host_key_changes_total";
+    pub(super) const INTERFACES_OPEN: &str = "portreeve_interfaces_open";
+    pub(super) const INTERFACES_REATTACHED: &str = "portreeve_interfaces_reattached_total";
     pub(super) const RECORDING_FAILURES: &str = "portreeve_recording_failures_total";
     pub(super) const RELOADS_APPLIED: &str = "portreeve_policy_reloads_total{result=\"applied\"}";
     pub(super) const RELOADS_REJECTED: &str = "portreeve_policy_reloads_total{result=\"rejected\"}";

@@ -1,0 +1,63 @@
+//! The configured interfaces while steering runs: looked at, and attached again.
+//!
+//! An interface is its name in the configuration. One that is removed and made anew under the name
+//! comes without the program, so what comes in there reaches targets directly until it is attached
+//! again.
+
+use aya::Ebpf;
+use nix::net::if_::if_nametoindex;
+
+use super::DatapathError;
+use super::loader::{self, TcMechanism};
+use super::pins::{Attachment, Pins};
+use super::preflight;
+
+/// What a look at one configured interface came to.
+#[derive(Debug)]
+pub enum InterfaceState {
+    /// The program is attached, as it was before.
+    Attached,
+    /// The program was not attached, and is now.
+    Reattached,
+    /// There is no interface of that name.
+    Absent,
+    /// The interface is there without the program: targets are open to what comes in.
+    Open(DatapathError),
+}
+
+/// Looks at an interface, and attaches the program where it is missing.
+pub(super) fn ensure_attached(
+    ebpf: &mut Ebpf,
+    interface: &str,
+    pins: &Pins,
+    mechanism: TcMechanism,
+) -> InterfaceState {
+    match look(ebpf, interface, pins, mechanism) {
+        Ok(state) => state,
+        // Gone while it was looked at.
+        Err(_) if if_nametoindex(interface).is_err() => InterfaceState::Absent,
+        Err(error) => InterfaceState::Open(error),
+    }
+}
+
+fn look(
+    ebpf: &mut Ebpf,
+    interface: &str,
+    pins: &Pins,
+    mechanism: TcMechanism,
+) -> Result<InterfaceState, DatapathError> {
+    let Ok(attachment) = mechanism.attachment(interface) else { return Ok(InterfaceState::Absent) };
+    if !pins.exist()? {
+        return Err(DatapathError::Detached);
+    }
+    if loader::is_attached(ebpf, &attachment, pins)? {
+        return Ok(InterfaceState::Attached);
+    }
+    preflight::ethernet(interface)?;
+    loader::attach_one(ebpf, &attachment, pins)?;
+    let of_this_name = |other: &&Attachment| other.interface() == Some(interface) && **other != attachment;
+    for stale in pins.attachments()?.iter().filter(of_this_name) {
+        loader::detach(stale, pins)?;
+    }
+    Ok(InterfaceState::Reattached)
+}

@@ -1,0 +1,59 @@
+//! What the kernel holds of a gateway, asked without a daemon.
+
+use std::collections::BTreeSet;
+
+use portreeve_core::config::daemon::DatapathConfig;
+
+use super::DatapathError;
+use super::maps::Maps;
+use super::pins::{Attachment, Pins};
+use super::{clsact, tcx};
+
+/// What the kernel holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Interfaces whose ingress is matched.
+    pub interfaces: Vec<String>,
+    /// Configured interfaces whose ingress is not: they are not there, or targets are open to what
+    /// comes in.
+    pub not_attached: Vec<String>,
+    /// Number of steered endpoints.
+    pub endpoints: usize,
+    /// Packets by what became of them.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// What is attached and counted; `None` when nothing is pinned.
+///
+/// A pin only says what was attached once, so each interface is asked for what it has.
+///
+/// # Errors
+/// When the pins cannot be read, or the kernel does not say what an interface has.
+pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> {
+    let pins = Pins::new(&config.pin_dir);
+    if !pins.exist()? {
+        return Ok(None);
+    }
+    let maps = Maps::from_pins(&pins)?;
+    let mut attached = BTreeSet::new();
+    for attachment in pins.attachments()? {
+        if is_attached(&attachment, &pins)? {
+            attached.extend(attachment.interface().map(str::to_owned));
+        }
+    }
+    let not_attached = config.interfaces.iter().filter(|name| !attached.contains(*name)).cloned().collect();
+    Ok(Some(Status {
+        interfaces: attached.into_iter().collect(),
+        not_attached,
+        endpoints: maps.keys()?.endpoints(),
+        counters: maps.counters()?,
+    }))
+}
+
+fn is_attached(attachment: &Attachment, pins: &Pins) -> Result<bool, DatapathError> {
+    match attachment {
+        Attachment::Tcx { interface, .. } => tcx::is_attached(interface, &pins.attachment(attachment)),
+        Attachment::Clsact(interface) => clsact::is_attached(interface),
+        Attachment::SkLookup => Ok(true),
+    }
+}

@@ -1,0 +1,85 @@
+//! The TC program by TCX (kernel 6.6 and later): pinned links to the ingress of interfaces.
+//!
+//! A link follows its interface, not the name. When the interface goes, the link stays behind
+//! defunct, and an interface that is made anew under the name has none.
+
+use std::io;
+use std::path::Path;
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+
+use super::DatapathError;
+use super::pins;
+
+/// A pinned link gets the program; where there is none that lives, a new one does.
+pub(super) fn attach(
+    program: &mut SchedClassifier,
+    interface: &str,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    if update(program, interface, path)? {
+        return Ok(());
+    }
+    if path.exists() {
+        // The interface was made anew with the index of the old one.
+        pins::remove(path)?;
+    }
+    let failed = DatapathError::attach(interface);
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(interface, TcAttachType::Ingress, order).map_err(&failed)?;
+    let link = program.take_link(id).map_err(&failed)?;
+    let link = FdLink::try_from(link)
+        .map_err(|source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) })?;
+    pins::pin(link, path)
+}
+
+/// Gives the program to the pinned link in one step; `false` when there is none, or it is defunct.
+pub(super) fn update(
+    program: &mut SchedClassifier,
+    interface: &str,
+    path: &Path,
+) -> Result<bool, DatapathError> {
+    let failed = DatapathError::attach(interface);
+    let Some(link) = pinned(path)? else { return Ok(false) };
+    let link = SchedClassifierLink::try_from(link)
+        .map_err(|source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) })?;
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            drop(program.take_link(id).map_err(&failed)?);
+            Ok(true)
+        }
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            Ok(false)
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Whether the program of the pinned link runs on the interface that has this name now.
+///
+/// Asks without a program in hand; needs `CAP_SYS_ADMIN`, as the kernel gives programs by number.
+pub(super) fn is_attached(interface: &str, path: &Path) -> Result<bool, DatapathError> {
+    let Some(link) = pinned(path)? else { return Ok(false) };
+    if if_nametoindex(interface).is_err() {
+        return Ok(false);
+    }
+    let info = link
+        .info()
+        .map_err(|source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) })?;
+    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(|source| {
+        DatapathError::Query { interface: interface.to_owned(), source: Box::new(source) }
+    })?;
+    Ok(programs.iter().any(|program| program.id() == info.program_id()))
+}
+
+fn pinned(path: &Path) -> Result<Option<FdLink>, DatapathError> {
+    match PinnedLink::from_pin(path) {
+        Ok(pinned) => Ok(Some(FdLink::from(pinned))),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DatapathError::Link { path: path.to_owned(), source: Box::new(source) }),
+    }
+}
