@@ -32,6 +32,7 @@ use crate::recording::spool::Spool;
 use crate::session::registry::Registry;
 use crate::session::{self, Gateway};
 use crate::store::{self, FileWatch, PolicyStore};
+use crate::telemetry::with_causes;
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -52,7 +53,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     // From before they are attached, so that no change is missed.
     let mut interfaces = Interfaces::watch()?;
-    let datapath = Arc::new(Mutex::new(steer(&gateway, &sockets).await?));
+    let (datapath, listener) = steer(&gateway, sockets).await?;
+    let datapath = Arc::new(Mutex::new(datapath));
     let mut background = JoinSet::new();
     if let Some(kernel_log) = lock(&datapath).take_kernel_log() {
         background.spawn(kernel_log.run());
@@ -63,8 +65,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(endpoint) = endpoint {
         background.spawn(endpoint.serve(metrics.exposition(counters(&datapath)), ready.clone()));
     }
-    let listener = Listener::new(sockets, Admission::new(gateway.config.limits), metrics)
-        .context("cannot listen for steered connections")?;
     interfaces.look(&datapath, &gateway.metrics, &ready);
 
     let mut sessions = JoinSet::new();
@@ -113,16 +113,30 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
     })
 }
 
-/// Attaches the kernel programs and gives them the targets of the policy.
-async fn steer(gateway: &Gateway, sockets: &Listeners) -> anyhow::Result<Datapath> {
-    let config = &gateway.config.datapath;
-    let (mut datapath, warnings) = Datapath::start(config, sockets).await?;
+/// Attaches the kernel programs, gives them the targets of the policy, and listens for what they
+/// steer. What fails after the first step takes the routes down again.
+async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapath, Listener)> {
+    let (mut datapath, warnings) = Datapath::start(&gateway.config.datapath, &sockets).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    match serve(gateway, &mut datapath, sockets) {
+        Ok(listener) => Ok((datapath, listener)),
+        Err(error) => {
+            if let Err(undo) = datapath.stop().await {
+                tracing::error!(error = with_causes(&undo), "not all of an unfinished start was undone");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn serve(gateway: &Gateway, datapath: &mut Datapath, sockets: Listeners) -> anyhow::Result<Listener> {
     let steered = datapath.apply(&gateway.policy.current().infrastructure.steered())?;
     tracing::info!(added = steered.added, removed = steered.removed, "targets are steered");
-    Ok(datapath)
+    let admission = Admission::new(gateway.config.limits);
+    Listener::new(sockets, admission, gateway.metrics.clone())
+        .context("cannot listen for steered connections")
 }
 
 /// Reads the kernel's counters while the datapath lives.

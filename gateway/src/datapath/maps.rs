@@ -61,17 +61,20 @@ impl Maps {
         self.listeners.set(names::SLOT_V6, &listeners.v6(), 0).map_err(&failed)
     }
 
-    /// Empties the slots of the listeners; those that are empty stay so.
+    /// Empties the slots of the listeners; those that are empty stay so. Each is tried, and the
+    /// first error returned.
     pub(super) fn clear_listeners(&mut self) -> Result<(), DatapathError> {
-        for slot in [names::SLOT_V4, names::SLOT_V6] {
-            match self.listeners.clear_index(&slot) {
-                // EINVAL is what the kernel says of a slot that is empty.
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) => {}
-                result => result.map_err(failed(names::LISTENERS))?,
+        let mut clear = |slot| match self.listeners.clear_index(&slot) {
+            // EINVAL is what the kernel says of a slot that is empty.
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
+            {
+                Ok(())
             }
-        }
-        Ok(())
+            result => result.map_err(failed(names::LISTENERS)),
+        };
+        let (v4, v6) = (clear(names::SLOT_V4), clear(names::SLOT_V6));
+        v4.and(v6)
     }
 
     /// Executes one operation of a plan.

@@ -104,9 +104,10 @@ impl Datapath {
         let mut maps = Maps::of(&mut ebpf)?;
         let content = maps.content()?;
         let routes = Routes::new(config.mark, config.route_table);
-        routes.install().await?;
-        let attached = maps
-            .set_listeners(listeners)
+        let attached = routes
+            .install()
+            .await
+            .and_then(|()| maps.set_listeners(listeners))
             .and_then(|()| loader::attach(&mut ebpf, &config.interfaces, &pins, mechanism));
         if let Err(error) = attached {
             // The lock says that nobody else needs them; the first error is the one to tell.
@@ -166,10 +167,12 @@ impl Datapath {
     /// targets are closed until the next start.
     ///
     /// # Errors
-    /// When the kernel refuses one of the steps; targets are closed all the same.
+    /// The first step that the kernel refuses, after all of them were tried; targets are closed all
+    /// the same.
     pub async fn stop(mut self) -> Result<(), DatapathError> {
-        self.maps.clear_listeners()?;
-        self.routes.remove().await
+        let cleared = self.maps.clear_listeners();
+        let removed = self.routes.remove().await;
+        cleared.and(removed)
     }
 
     fn roll_back(&mut self, done: &[MapOp], error: DatapathError) -> DatapathError {

@@ -50,18 +50,19 @@ impl Routes {
         .await
     }
 
-    /// Removes what is there of rules and routes.
+    /// Removes what is there of rules and routes. Each is tried, and the first error returned.
     pub(super) async fn remove(self) -> Result<(), DatapathError> {
         const GONE: [i32; 3] = [nix::libc::ENOENT, nix::libc::ESRCH, nix::libc::EAFNOSUPPORT];
         let loopback = loopback()?;
         with_netlink(async move |netlink| {
+            let mut removed = Ok(());
             for family in [AddressFamily::Inet, AddressFamily::Inet6] {
                 let rule = netlink.rule().del(self.rule(family)).execute().await;
-                self.check("remove the rule", rule, &GONE)?;
+                removed = removed.and(self.check("remove the rule", rule, &GONE));
                 let route = netlink.route().del(self.route(family, loopback)).execute().await;
-                self.check("remove the local route", route, &GONE)?;
+                removed = removed.and(self.check("remove the local route", route, &GONE));
             }
-            Ok(())
+            removed
         })
         .await
     }

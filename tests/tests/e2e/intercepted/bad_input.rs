@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use portreeve_tests::{Finished, Route, Testbed, run, template};
+use portreeve_tests::{Finished, Options, Route, Testbed, run, template};
 
 use super::Check;
-use crate::beds::Beds;
+use crate::beds::{Beds, own};
 use crate::ssh::{LIMIT, TARGET, scratch, ssh};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("wide_open_keys_are_refused", wide_open),
     Check::new("a_port_in_use_stops_the_second_daemon_only", port_in_use),
     Check::new("an_interface_that_is_not_there_is_named", no_interface),
+    Check::new("targets_that_do_not_fit_leave_no_routes_behind", too_many_targets),
     Check::new("keys_are_never_overwritten", no_overwrite),
     Check::new("explain_says_who_decides", explain),
 ];
@@ -148,6 +149,34 @@ fn no_interface(beds: &Beds) -> Result<()> {
     fs::write(&copies.config, config)?;
     ensure_error(&failing_daemon(bed, &copies.config.display().to_string())?, &["lan9"])?;
     ssh(bed, &[TARGET, "true"])?.success()?;
+    Ok(())
+}
+
+/// 513 addresses at 512 ports: more than the kernel's map holds.
+fn too_many_targets(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    bed.gateway_mut()?.stop()?;
+    let mut policy = String::new();
+    for host in 0..513 {
+        let address = format!("10.9.{}.{}", host / 256, host % 256);
+        policy += &format!("[[targets]]\nhostname = \"many\"\nip.ipv4.ip_addr = \"{address}\"\n");
+    }
+    policy += "[[applications]]\nname = \"all\"\ntype = \"infrastructure\"\n";
+    for port in 1..=512 {
+        policy += &format!(
+            "[[applications.target_criteria]]\nport = {port}\nprotocol = \"SSH\"\n\
+             target_attributes = {{ hostname = [\"many\"] }}\n"
+        );
+    }
+    bed.gateway()?.files().write_policy(&policy)?;
+    let config = bed.gateway()?.files().config_file().display().to_string();
+    ensure_error(&failing_daemon(&bed, &config)?, &["map TARGETS"])?;
+    let mut rules = bed.topology().gateway.command("sh");
+    let rules = run(rules.args(["-c", "ip -4 rule; ip -6 rule"]), b"", LIMIT)?.success()?;
+    ensure!(rules.contains("local") && !rules.contains("fwmark"), "{rules}");
+    bed.gateway()?.files().write_policy(template::POLICY)?;
+    bed.gateway_mut()?.launch()?;
+    ssh(&bed, &[TARGET, "true"])?.success()?;
     Ok(())
 }
 
