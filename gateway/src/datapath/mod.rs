@@ -1,11 +1,13 @@
 //! Steering: kernel programs, their maps, and the routes that deliver steered packets.
 //!
 //! [`Datapath`] is the handle of the daemon: it starts steering, applies the targets of a policy,
-//! attaches interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on the pins alone, without a daemon.
+//! attaches interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on
+//! pins and interfaces, without a daemon.
 //!
 //! Invariants: what is pinned outlives the process, so that targets stay closed when it dies, and
-//! everything else stays open; a change of targets is applied as a whole or not at all; one process
-//! at a time steers with one pin directory.
+//! everything else stays open; a change of targets is applied as a whole, or undone, and where the
+//! kernel refuses to undo it, the error says so ([`DatapathError::HalfApplied`]); one process at a
+//! time steers with one pin directory.
 //!
 //! Until the first [`Datapath::apply`] after a boot there are no targets, so nothing is closed.
 //! After a restart on pins the targets of before hold from the start.
