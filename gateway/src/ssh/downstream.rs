@@ -15,6 +15,7 @@ use std::time::Duration;
 use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::login::{Login, LoginError};
 use portreeve_ssh::host_key::HostKeySigner;
+use portreeve_ssh::message::reason;
 use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
@@ -24,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::fault::ProtocolFault;
-use super::link::farewell::{Farewell, reason};
+use super::link::farewell::Farewell;
 use super::link::{Link, PeerEnd};
 use super::offers;
 
@@ -158,7 +159,8 @@ impl DownstreamError {
     /// What the client is told, if it speaks SSH and is still there.
     fn farewell(&self) -> Option<Farewell> {
         let reason = match self {
-            Self::TimedOut(_) | Self::Closed | Self::NotSsh => return None,
+            Self::Closed | Self::NotSsh => return None,
+            Self::TimedOut(_) => reason::BY_APPLICATION,
             Self::NoCommonAlgorithm { .. } => reason::KEY_EXCHANGE_FAILED,
             Self::Protocol(_) => reason::PROTOCOL_ERROR,
         };

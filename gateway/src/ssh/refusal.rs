@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use portreeve_ssh::refusal::{DisconnectReason, refusal_bytes};
+use portreeve_ssh::message::reason;
+use portreeve_ssh::refusal::refusal_bytes;
 use portreeve_ssh::text::TerminalText;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -24,7 +25,7 @@ pub async fn refuse(mut stream: TcpStream, text: &TerminalText) {
 /// Closing with unread input would reset the connection and lose the text on its way, so the peer's
 /// close is waited for.
 async fn farewell(stream: &mut TcpStream, text: &TerminalText) -> io::Result<()> {
-    stream.write_all(&refusal_bytes(DisconnectReason::ByApplication, text)).await?;
+    stream.write_all(&refusal_bytes(reason::BY_APPLICATION, text)).await?;
     stream.shutdown().await?;
     let mut rest = [0; 4096];
     let mut budget = LINGER_BYTES;

@@ -23,16 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_core::infrastructure::SshPermissions;
+use portreeve_ssh::message::reason;
 use portreeve_ssh::relay::Side;
 use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::userauth::server;
-use portreeve_ssh::wire::put_string;
 use tokio::time::{sleep, timeout};
 
 use self::joined::{Joined, Stop};
 use super::downstream::DownstreamSession;
 use super::fault::ProtocolFault;
-use super::link::farewell::{Farewell, reason};
+use super::link::farewell::Farewell;
 use super::link::{Link, PeerEnd};
 use super::observe::{ObserverFailed, SessionObserver};
 use super::upstream::UpstreamSession;
@@ -119,10 +119,7 @@ pub async fn run<O: SessionObserver>(
 /// Passes on the target's banners, then tells the client that its user is in.
 fn let_in(down: &mut DownstreamSession, banners: &[Vec<u8>]) -> Result<(), ProtocolFault> {
     for text in banners {
-        let mut payload = vec![portreeve_ssh::message::USERAUTH_BANNER];
-        put_string(&mut payload, text)?;
-        put_string(&mut payload, b"")?;
-        down.link.transport.send(&[&payload])?;
+        down.link.transport.send(&[&server::banner(text)?])?;
     }
     Ok(down.link.transport.send(&[server::SUCCESS])?)
 }

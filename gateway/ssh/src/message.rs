@@ -33,3 +33,10 @@ pub const CHANNEL_SUCCESS: u8 = 99;
 pub const CHANNEL_FAILURE: u8 = 100;
 pub const PING: u8 = 192;
 pub const PONG: u8 = 193;
+
+/// Reason codes of DISCONNECT (RFC 4253 section 11.1), without SSH_DISCONNECT_.
+pub mod reason {
+    pub const PROTOCOL_ERROR: u32 = 2;
+    pub const KEY_EXCHANGE_FAILED: u32 = 3;
+    pub const BY_APPLICATION: u32 = 11;
+}

@@ -12,9 +12,7 @@ mod preferences;
 use thiserror::Error;
 
 pub use self::host_key_algorithm::HostKeyAlgorithm;
-use self::kex_init::{
-    DirectionLists, EXT_INFO_CLIENT, EXT_INFO_SERVER, NameList, STRICT_CLIENT, STRICT_SERVER,
-};
+use self::kex_init::{DirectionLists, EXT_INFO_CLIENT, NameList, STRICT_CLIENT, STRICT_SERVER};
 pub use self::kex_init::{Extras, KexInit, MAX_NAME_LIST, SSH_MSG_KEXINIT};
 pub use self::preferences::Preferences;
 use crate::cipher::{Cipher, Mac, Protection};
@@ -40,8 +38,6 @@ pub struct Negotiated {
     pub strict: bool,
     /// The client takes `SSH_MSG_EXT_INFO` (RFC 8308).
     pub client_ext_info: bool,
-    /// The server takes `SSH_MSG_EXT_INFO`.
-    pub server_ext_info: bool,
     /// A side sent a packet for a guess that is wrong: the next key exchange packet is to be dropped.
     pub ignore_next_kex_packet: bool,
 }
@@ -96,7 +92,6 @@ pub fn negotiate(client: &KexInit, server: &KexInit) -> Result<Negotiated, Negot
         server_to_client,
         strict: client.kex.contains(STRICT_CLIENT) && server.kex.contains(STRICT_SERVER),
         client_ext_info: client.kex.contains(EXT_INFO_CLIENT),
-        server_ext_info: server.kex.contains(EXT_INFO_SERVER),
         ignore_next_kex_packet: guessed && !same_guess(client, server),
     })
 }
@@ -295,23 +290,15 @@ mod tests {
             (
                 "kex-strict-c-v00@openssh.com,ext-info-c",
                 "kex-strict-s-v00@openssh.com,ext-info-s",
-                (true, true, true),
+                (true, true),
             ),
-            (
-                "kex-strict-c-v00@openssh.com",
-                "kex-strict-c-v00@openssh.com,ext-info-c",
-                (false, false, false),
-            ),
-            (
-                "kex-strict-s-v00@openssh.com,ext-info-s",
-                "kex-strict-s-v00@openssh.com",
-                (false, false, false),
-            ),
-            ("ext-info-c", "kex-strict-s-v00@openssh.com", (false, true, false)),
+            ("kex-strict-c-v00@openssh.com", "kex-strict-c-v00@openssh.com,ext-info-c", (false, false)),
+            ("kex-strict-s-v00@openssh.com,ext-info-s", "kex-strict-s-v00@openssh.com", (false, false)),
+            ("ext-info-c", "kex-strict-s-v00@openssh.com", (false, true)),
         ];
         for (client, server, expected) in table {
             let negotiated = negotiate(&offers(client), &offers(server)).unwrap();
-            let found = (negotiated.strict, negotiated.client_ext_info, negotiated.server_ext_info);
+            let found = (negotiated.strict, negotiated.client_ext_info);
             assert_eq!(found, expected, "{client} with {server}");
         }
     }
@@ -330,7 +317,6 @@ mod tests {
             server_to_client: aead,
             strict: true,
             client_ext_info: true,
-            server_ext_info: true,
             ignore_next_kex_packet: false,
         };
         assert_eq!(negotiated, expected);

@@ -5,25 +5,14 @@
 //! store a key that is not the target's.
 
 use crate::IDENTIFICATION;
+use crate::message;
 use crate::text::TerminalText;
-use crate::wire::{put_string, unencrypted_packet};
-
-const SSH_MSG_DISCONNECT: u8 = 1;
-
-/// Reason codes of RFC 4253 section 11.1 that a refusal uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DisconnectReason {
-    /// `SSH_DISCONNECT_HOST_NOT_ALLOWED_TO_CONNECT`.
-    HostNotAllowedToConnect = 1,
-    /// `SSH_DISCONNECT_SERVICE_NOT_AVAILABLE`.
-    ServiceNotAvailable = 7,
-    /// `SSH_DISCONNECT_BY_APPLICATION`.
-    ByApplication = 11,
-}
+use crate::wire::{put_string, put_u32, unencrypted_packet};
 
 /// Everything a server sends to refuse a connection: its identification line and one DISCONNECT.
-pub fn refusal_bytes(reason: DisconnectReason, text: &TerminalText) -> Vec<u8> {
-    let mut payload = vec![SSH_MSG_DISCONNECT, 0, 0, 0, reason as u8];
+pub fn refusal_bytes(reason: u32, text: &TerminalText) -> Vec<u8> {
+    let mut payload = vec![message::DISCONNECT];
+    put_u32(&mut payload, reason);
     let mut bytes = format!("{IDENTIFICATION}\r\n").into_bytes();
     let framed = put_string(&mut payload, text.as_str().as_bytes())
         .and_then(|()| put_string(&mut payload, b""))
@@ -41,7 +30,7 @@ mod tests {
 
     #[test]
     fn refusal_is_identification_then_disconnect() {
-        let bytes = refusal_bytes(DisconnectReason::ByApplication, &TerminalText::new("no"));
+        let bytes = refusal_bytes(message::reason::BY_APPLICATION, &TerminalText::new("no"));
         let (line, packet) = bytes.split_at(19);
         assert_eq!(line, b"SSH-2.0-portreeve\r\n");
         // length 20 = 1 + payload 15 + padding 4; DISCONNECT, reason 11, "no", language "".

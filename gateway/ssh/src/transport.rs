@@ -269,11 +269,6 @@ impl Transport {
         self.session_id.is_some() && matches!(self.exchange, Exchange::Idle | Exchange::NewKeys { .. })
     }
 
-    /// Whether an exchange that we began waits for the peer's answer.
-    pub fn awaits_peer(&self) -> bool {
-        matches!(self.exchange, Exchange::Proposed { .. })
-    }
-
     /// Whether enough went under the present keys that [`Self::propose`] should be called.
     pub fn wants_rekey(&self) -> bool {
         let (sent, sent_packets) = self.outbound.under_key();

@@ -12,18 +12,12 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use portreeve_ssh::message::reason;
 use portreeve_ssh::text::TerminalText;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use super::Link;
-
-/// Reason codes of RFC 4253 section 11.1.
-pub(in crate::ssh) mod reason {
-    pub(in crate::ssh) const PROTOCOL_ERROR: u32 = 2;
-    pub(in crate::ssh) const KEY_EXCHANGE_FAILED: u32 = 3;
-    pub(in crate::ssh) const BY_APPLICATION: u32 = 11;
-}
 
 /// How long a peer may take none of what is to be written.
 const STALLED: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message;
 use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::transport::{Config, Event, Transport};
+use portreeve_ssh::wire::put_string;
 use ssh_key::{Algorithm, PrivateKey};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

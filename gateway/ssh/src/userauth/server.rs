@@ -7,8 +7,7 @@ use thiserror::Error;
 
 use super::{CONNECTION, USERAUTH};
 use crate::message;
-use crate::text::TerminalText;
-use crate::wire::{PayloadTooLong, Reader, WireError, put_boolean, put_string};
+use crate::wire::{PayloadTooLong, Reader, WireError, put_string};
 
 /// Requests that are answered with a failure before the connection ends.
 const MAX_REQUESTS: u32 = 20;
@@ -101,24 +100,13 @@ impl ServerAuth {
 /// USERAUTH_SUCCESS.
 pub const SUCCESS: &[u8] = &[message::USERAUTH_SUCCESS];
 
-/// USERAUTH_FAILURE without a method that can continue: `none` must not be named (RFC 4252 section 5.2).
-///
-/// # Errors
-/// Never in practice; the type says that encoding is bounded.
-pub fn failure() -> Result<Vec<u8>, PayloadTooLong> {
-    let mut payload = vec![message::USERAUTH_FAILURE];
-    put_string(&mut payload, b"")?;
-    put_boolean(&mut payload, false);
-    Ok(payload)
-}
-
 /// USERAUTH_BANNER (RFC 4252 section 5.4).
 ///
 /// # Errors
 /// [`PayloadTooLong`].
-pub fn banner(text: &TerminalText) -> Result<Vec<u8>, PayloadTooLong> {
+pub fn banner(text: &[u8]) -> Result<Vec<u8>, PayloadTooLong> {
     let mut payload = vec![message::USERAUTH_BANNER];
-    put_string(&mut payload, text.as_str().as_bytes())?;
+    put_string(&mut payload, text)?;
     put_string(&mut payload, b"")?;
     Ok(payload)
 }
