@@ -57,7 +57,7 @@ impl Signer {
         for extension in &spec.extensions {
             builder.extension(*extension, "")?;
         }
-        let certificate = builder.sign(self.key.private())?;
+        let certificate = builder.sign(&self.key)?;
         Ok(Credential { key, certificate })
     }
 }

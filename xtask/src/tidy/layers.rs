@@ -95,7 +95,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("netlink_packet_route", &["datapath"]),
     ("portreeve_ebpf", &["datapath"]),
-    ("portreeve_ssh", &["session", "ssh"]),
+    ("portreeve_ssh", &["ca", "session", "ssh"]),
     ("prometheus_client", &["http", "metrics"]),
     ("rtnetlink", &["datapath"]),
     ("russh", &["probe"]),
