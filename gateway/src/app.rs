@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use self::interfaces::Interfaces;
 use crate::access_log::AccessLog;
+use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::datapath::Datapath;
 use crate::http::{Endpoint, Readiness};
@@ -99,11 +100,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Loads keys and opens files; touches nothing outside the state directory, spool and access log.
 fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Result<Gateway> {
     metrics.policy_applied(policy.snapshot.generation.0);
+    let (ca, host_ca) = key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
     Ok(Gateway {
         policy: PolicyStore::new(policy.snapshot),
         known_hosts: KnownHosts::open(&config.state_dir)?,
         account_secret: key::load_account_secret(&config.state_dir)?,
-        signer: Signer::new(key::CaKey::load(&config.state_dir)?),
+        signer: Signer::new(ca),
+        host_signer: host_ca.map(HostSigner::new),
         recipient: recipient::load(&config.recording.recipient_key_file)?,
         spool: Spool::open(&config.recording.spool_dir)?,
         registry: Arc::new(Registry::default()),

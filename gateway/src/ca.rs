@@ -1,8 +1,9 @@
 //! The certificate authority: signs what a [`CertificateSpec`] says, and nothing else.
 //!
 //! The signing key stays in [`key`]. Every certificate is for a fresh key that lives as long as one
-//! log-in; nothing here decides who gets one.
+//! log-in; nothing here decides who gets one. Certificates for host keys have another CA, [`host`].
 
+pub mod host;
 pub mod key;
 
 use portreeve_core::certificate::CertificateSpec;

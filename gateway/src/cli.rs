@@ -36,6 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   portreeve ca init                                   make the CA key and the account secret
   portreeve ca public-key                             print the line for TrustedUserCAKeys of targets
+  portreeve ca host-public-key                        print the @cert-authority line for known_hosts of users
   portreeve logs generate-key-pair recipient          make the key pair that opens recordings
   portreeve check-config                              check both files, change nothing
   portreeve run                                       run the gateway

@@ -24,6 +24,7 @@ use self::registry::Registry;
 use self::steps::Arrival;
 use crate::access_log::AccessLog;
 use crate::ca::Signer;
+use crate::ca::host::HostSigner;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Accepted;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ pub struct Gateway {
     pub account_secret: AccountSecret,
     /// Signs certificates.
     pub signer: Signer,
+    /// Signs certificates for the host keys that users see; absent: they are shown as plain keys only.
+    pub host_signer: Option<HostSigner>,
     /// Where recordings are written.
     pub spool: Spool,
     /// To whom recordings are sealed.

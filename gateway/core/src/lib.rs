@@ -14,6 +14,7 @@ pub mod config;
 pub mod envelope;
 pub mod expression;
 pub mod geo;
+pub mod host_certificate;
 pub mod host_key;
 pub mod id;
 pub mod identity;

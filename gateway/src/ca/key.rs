@@ -1,8 +1,9 @@
-//! Keys of an account in the state directory: the CA key and the account secret.
+//! Keys of an account in the state directory: both CA keys and the account secret.
 //!
-//! Files: `ca_key` (OpenSSH private key format) and `account_secret` (32 bytes as 64 hex digits),
-//! both mode 0600. The CA key signs user certificates; the account secret derives the host keys that
-//! users see, so every gateway of a fleet needs the same two files.
+//! Files: `ca_key` and `host_ca_key` (OpenSSH private key format) and `account_secret` (32 bytes as 64
+//! hex digits), mode 0600. The CA key signs user certificates; the account secret derives the host keys
+//! that users see, and the host CA key, which exists only where it is wanted, signs certificates for
+//! them. Every gateway of a fleet needs the same files. Invariant: the two CA keys are not the same key.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +21,13 @@ use zeroize::Zeroizing;
 use crate::secret_file::{self, SecretFileError};
 
 const CA_KEY_FILE: &str = "ca_key";
+const HOST_CA_KEY_FILE: &str = "host_ca_key";
 const ACCOUNT_SECRET_FILE: &str = "account_secret";
+
+/// The verb that makes CA key and account secret.
+const INIT: &str = "init";
+/// The verb that makes the host CA key.
+const INIT_HOST: &str = "init-host";
 
 /// The kind of a CA key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,10 +46,12 @@ pub enum AccountKeyError {
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// A file does not exist yet.
-    #[error("{path} does not exist: run `portreeve ca init --state-dir {}` once", state_dir.display())]
+    #[error("{path} does not exist: run `portreeve ca {verb} --state-dir {}` once", state_dir.display())]
     Missing {
         /// The file.
         path: PathBuf,
+        /// The verb of `portreeve ca` that makes it.
+        verb: &'static str,
         /// The state directory.
         state_dir: PathBuf,
     },
@@ -53,6 +62,12 @@ pub enum AccountKeyError {
         path: PathBuf,
         /// What belongs there.
         expected: &'static str,
+    },
+    /// One key signs for users and for hosts.
+    #[error("{path} is the same key as {CA_KEY_FILE}: move it away and run `portreeve ca {INIT_HOST}`")]
+    SharedCaKey {
+        /// The file of the host CA key.
+        path: PathBuf,
     },
     /// The state directory cannot be made.
     #[error("cannot create the state directory {path}")]
@@ -70,12 +85,16 @@ pub enum AccountKeyError {
     Unusable(#[source] HostKeyError),
 }
 
-/// The CA's private key, inside the cryptography library that the sessions use: signing a certificate
-/// with ssh-key's own P-256 takes most of a millisecond.
+/// The CA's private key, which signs for users, inside the cryptography library that the sessions use:
+/// signing a certificate with ssh-key's own P-256 takes most of a millisecond.
 pub struct CaKey {
     public: PublicKey,
     signer: HostKeySigner,
 }
+
+/// The host CA's private key, which signs for the host keys that users see.
+#[derive(Debug)]
+pub struct HostCaKey(CaKey);
 
 impl fmt::Debug for CaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,8 +108,12 @@ impl CaKey {
     /// # Errors
     /// [`AccountKeyError`] when it is missing, exposed or no supported private key.
     pub fn load(state_dir: &Path) -> Result<Self, AccountKeyError> {
-        let path = state_dir.join(CA_KEY_FILE);
-        let bytes = read(state_dir, &path)?;
+        Self::read(state_dir, CA_KEY_FILE, INIT)
+    }
+
+    fn read(state_dir: &Path, file: &str, verb: &'static str) -> Result<Self, AccountKeyError> {
+        let path = state_dir.join(file);
+        let bytes = read_secret(state_dir, &path, verb)?;
         let malformed = || AccountKeyError::Malformed {
             path: path.clone(),
             expected: "unencrypted ECDSA P-256 or Ed25519 private key in OpenSSH format",
@@ -101,6 +124,18 @@ impl CaKey {
 
     fn new(key: &PrivateKey) -> Result<Self, HostKeyError> {
         Ok(Self { public: key.public_key().clone(), signer: HostKeySigner::new(key, None)? })
+    }
+
+    /// A new key, and what its file is to hold.
+    fn generate(algorithm: CaAlgorithm, comment: &str) -> Result<(Self, Zeroizing<String>), AccountKeyError> {
+        let algorithm = match algorithm {
+            CaAlgorithm::EcdsaP256 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+            CaAlgorithm::Ed25519 => Algorithm::Ed25519,
+        };
+        let mut key = PrivateKey::random(&mut rand::rng(), algorithm).map_err(AccountKeyError::Generate)?;
+        key.set_comment(comment);
+        let pem = key.to_openssh(LineEnding::LF).map_err(AccountKeyError::Generate)?;
+        Ok((Self::new(&key).map_err(AccountKeyError::Unusable)?, pem))
     }
 
     /// The public half, for `TrustedUserCAKeys` of targets.
@@ -124,13 +159,60 @@ impl signature::Signer<Signature> for CaKey {
     }
 }
 
+impl HostCaKey {
+    /// Makes `host_ca_key`; refuses to touch an existing one.
+    ///
+    /// # Errors
+    /// [`AccountKeyError::File`] with [`SecretFileError::Exists`] when the file is there already.
+    pub fn init(state_dir: &Path, algorithm: CaAlgorithm) -> Result<Self, AccountKeyError> {
+        make_state_dir(state_dir)?;
+        let (key, pem) = CaKey::generate(algorithm, "portreeve host CA")?;
+        secret_file::write_new(&state_dir.join(HOST_CA_KEY_FILE), pem.as_bytes())?;
+        Ok(Self(key))
+    }
+
+    /// Loads `host_ca_key` from the state directory, whose `ca_key` is `users`.
+    ///
+    /// # Errors
+    /// [`AccountKeyError`] when it is missing, exposed, no supported private key, or `users` again.
+    pub fn load(state_dir: &Path, users: &CaKey) -> Result<Self, AccountKeyError> {
+        let key = CaKey::read(state_dir, HOST_CA_KEY_FILE, INIT_HOST)?;
+        if key.public_key().key_data() == users.public_key().key_data() {
+            return Err(AccountKeyError::SharedCaKey { path: state_dir.join(HOST_CA_KEY_FILE) });
+        }
+        Ok(Self(key))
+    }
+
+    /// The public half, for a `@cert-authority` line of users.
+    pub fn public_key(&self) -> &PublicKey {
+        self.0.public_key()
+    }
+
+    pub(super) fn signing_key(&self) -> &CaKey {
+        &self.0
+    }
+}
+
+/// Loads both CA keys; that of hosts only where `host_certificates` are wanted.
+///
+/// # Errors
+/// As [`CaKey::load`] and [`HostCaKey::load`].
+pub fn load_cas(
+    state_dir: &Path,
+    host_certificates: bool,
+) -> Result<(CaKey, Option<HostCaKey>), AccountKeyError> {
+    let users = CaKey::load(state_dir)?;
+    let hosts = host_certificates.then(|| HostCaKey::load(state_dir, &users)).transpose()?;
+    Ok((users, hosts))
+}
+
 /// Loads `account_secret` from the state directory.
 ///
 /// # Errors
 /// [`AccountKeyError`] when it is missing, exposed or not 64 hex digits.
 pub fn load_account_secret(state_dir: &Path) -> Result<AccountSecret, AccountKeyError> {
     let path = state_dir.join(ACCOUNT_SECRET_FILE);
-    let text = read(state_dir, &path)?;
+    let text = read_secret(state_dir, &path, INIT)?;
     let mut secret = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim_ascii(), &mut *secret)
         .map_err(|_| AccountKeyError::Malformed { path, expected: "secret of 64 hex digits" })?;
@@ -142,35 +224,33 @@ pub fn load_account_secret(state_dir: &Path) -> Result<AccountSecret, AccountKey
 /// # Errors
 /// [`AccountKeyError::File`] with [`SecretFileError::Exists`] when either file is there already.
 pub fn init(state_dir: &Path, algorithm: CaAlgorithm) -> Result<CaKey, AccountKeyError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .map_err(|source| AccountKeyError::StateDir { path: state_dir.to_owned(), source })?;
+    make_state_dir(state_dir)?;
     for file in [CA_KEY_FILE, ACCOUNT_SECRET_FILE] {
         let path = state_dir.join(file);
         if path.exists() {
             return Err(SecretFileError::Exists { path }.into());
         }
     }
-    let algorithm = match algorithm {
-        CaAlgorithm::EcdsaP256 => Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-        CaAlgorithm::Ed25519 => Algorithm::Ed25519,
-    };
-    let mut key = PrivateKey::random(&mut rand::rng(), algorithm).map_err(AccountKeyError::Generate)?;
-    key.set_comment("portreeve user CA");
-    let pem = key.to_openssh(LineEnding::LF).map_err(AccountKeyError::Generate)?;
-    let ca = CaKey::new(&key).map_err(AccountKeyError::Unusable)?;
+    let (key, pem) = CaKey::generate(algorithm, "portreeve user CA")?;
     let secret = Zeroizing::new(rand::random::<[u8; 32]>());
     secret_file::write_new(&state_dir.join(ACCOUNT_SECRET_FILE), hex::encode(*secret).as_bytes())?;
     secret_file::write_new(&state_dir.join(CA_KEY_FILE), pem.as_bytes())?;
-    Ok(ca)
+    Ok(key)
 }
 
-fn read(state_dir: &Path, path: &Path) -> Result<Zeroizing<Vec<u8>>, AccountKeyError> {
+fn make_state_dir(state_dir: &Path) -> Result<(), AccountKeyError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+    made.map_err(|source| AccountKeyError::StateDir { path: state_dir.to_owned(), source })
+}
+
+fn read_secret(
+    state_dir: &Path,
+    path: &Path,
+    verb: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, AccountKeyError> {
     secret_file::read(path).map_err(|error| match &error {
         SecretFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            AccountKeyError::Missing { path: path.to_owned(), state_dir: state_dir.to_owned() }
+            AccountKeyError::Missing { path: path.to_owned(), verb, state_dir: state_dir.to_owned() }
         }
         SecretFileError::Exposed { .. }
         | SecretFileError::NotASecret { .. }
@@ -251,5 +331,29 @@ mod tests {
         assert!(text.contains("ca_key") && text.contains("portreeve ca init"), "{text}");
         secret_file::write_new(&dir.path().join(ACCOUNT_SECRET_FILE), b"zz").unwrap();
         assert!(matches!(load_account_secret(dir.path()), Err(AccountKeyError::Malformed { .. })));
+    }
+
+    #[test]
+    fn the_host_ca_key_is_made_apart_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = init(dir.path(), CaAlgorithm::default()).unwrap();
+        let text = HostCaKey::load(dir.path(), &users).unwrap_err().to_string();
+        assert!(text.contains("host_ca_key") && text.contains("portreeve ca init-host"), "{text}");
+        let made = HostCaKey::init(dir.path(), CaAlgorithm::Ed25519).unwrap();
+        assert_eq!(HostCaKey::load(dir.path(), &users).unwrap().public_key(), made.public_key());
+        assert!(matches!(
+            HostCaKey::init(dir.path(), CaAlgorithm::Ed25519),
+            Err(AccountKeyError::File(SecretFileError::Exists { .. }))
+        ));
+    }
+
+    #[test]
+    fn one_key_for_users_and_hosts_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = init(dir.path(), CaAlgorithm::default()).unwrap();
+        // fs::copy keeps the mode.
+        fs::copy(dir.path().join(CA_KEY_FILE), dir.path().join(HOST_CA_KEY_FILE)).unwrap();
+        let error = HostCaKey::load(dir.path(), &users).unwrap_err();
+        assert!(matches!(error, AccountKeyError::SharedCaKey { .. }), "{error}");
     }
 }

@@ -43,7 +43,7 @@ impl CheckConfigArgs {
         let config = self.config.load()?;
         let policy = store::load(self.policy.as_ref().unwrap_or(&config.policy_file), Generation(1))?;
         if !self.no_keys {
-            key::CaKey::load(&config.state_dir)?;
+            key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
             key::load_account_secret(&config.state_dir)?;
             recipient::load(&config.recording.recipient_key_file)?;
         }

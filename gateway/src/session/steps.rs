@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use portreeve_core::host_key;
+use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
+use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
 use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
@@ -58,6 +59,8 @@ pub(super) struct Dialled<'g> {
     user: KnownUser<'g>,
     reservation: Reservation,
     target: ShownTarget,
+    host_keys: DerivedHostKeys,
+    host_certificates: Option<HostCertificates>,
 }
 
 /// A user who has said which login they want.
@@ -116,6 +119,8 @@ impl<'g> Arrival<'g> {
         outcome.facts().hostname = Some(target.hostname.to_string());
         let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, SystemTime::now())
             .map_err(|error| recording_failed(&error))?;
+        let now = SystemTime::now();
+        let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
         let target = ShownTarget::dial(gateway, flow, target.legacy).await?;
         let facts = outcome.facts();
         facts.legacy_algorithms = target.upstream.legacy_algorithms();
@@ -125,8 +130,9 @@ impl<'g> Arrival<'g> {
             HostKeyVerdict::Known => "known",
             HostKeyVerdict::Changed { .. } => "changed",
         });
+        let (host_keys, host_certificates) = target.derived_host_keys(gateway, &vouching)?;
         let user = KnownUser { gateway, id, flow, policy, identity, command_logging };
-        Ok(Dialled { user, reservation, target })
+        Ok(Dialled { user, reservation, target, host_keys, host_certificates })
     }
 }
 
@@ -138,7 +144,6 @@ impl<'g> Dialled<'g> {
         outcome: &mut SessionOutcome,
     ) -> Result<(LoginAttempt, Asked<'g>), Ending> {
         let gateway = self.user.gateway;
-        let keys = host_key::derive(&gateway.account_secret, self.target.upstream.host_key());
         let changed = matches!(self.target.host_key, HostKeyVerdict::Changed { .. });
         if changed {
             gateway.metrics.host_key_changes.inc();
@@ -146,7 +151,9 @@ impl<'g> Dialled<'g> {
         }
         let identification = self.target.upstream.identification();
         let limit = gateway.config.limits.handshake_timeout.saturating_sub(outcome.elapsed());
-        let attempt = downstream::accept(stream, keys, identification, limit).await.map_err(|error| {
+        let certificates = self.host_certificates.as_ref();
+        let accepted = downstream::accept(stream, &self.host_keys, certificates, identification, limit).await;
+        let attempt = accepted.map_err(|error| {
             // Under a changed key most clients break off here, with their own warning.
             let outcome = if changed { Outcome::HostKeyChanged } else { Outcome::ClientFailed };
             Ending::new(outcome, with_causes(&error))
@@ -166,7 +173,7 @@ impl<'g> Dialled<'g> {
 impl<'g> Asked<'g> {
     /// Asks the infrastructure policies, begins the recording, and logs in at the target.
     pub(super) async fn log_in(self, outcome: &mut SessionOutcome) -> Result<Session<'g>, Refusal> {
-        let Self { dialled: Dialled { user, reservation, target }, login } = self;
+        let Self { dialled: Dialled { user, reservation, target, .. }, login } = self;
         let gateway = user.gateway;
         target.refuse_changed_host_key()?;
         let grant = user.authorize(&login, outcome)?;

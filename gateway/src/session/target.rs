@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use portreeve_core::certificate::CertificateSpec;
+use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
+use portreeve_core::host_key::{self, DerivedHostKeys};
 use portreeve_core::infrastructure::AccessGrant;
 use portreeve_core::net::FlowTuple;
 use tokio::net::TcpStream;
@@ -41,6 +43,23 @@ impl ShownTarget {
             .check(flow.original_dst, upstream.host_key())
             .map_err(|error| internal(&error, UNREADABLE))?;
         Ok(Self { upstream, dialled_from, host_key })
+    }
+
+    /// The host keys that stand for the target, and what `spec` says about them where certificates are
+    /// switched on. None vouches for a changed key: the user is to see the change.
+    pub(super) fn derived_host_keys(
+        &self,
+        gateway: &Gateway,
+        spec: &HostCertificateSpec,
+    ) -> Result<(DerivedHostKeys, Option<HostCertificates>), Refusal> {
+        let keys = host_key::derive(&gateway.account_secret, self.upstream.host_key());
+        let changed = matches!(self.host_key, HostKeyVerdict::Changed { .. });
+        let signer = gateway.host_signer.as_ref().filter(|_| !changed);
+        let certificates = signer
+            .map(|signer| signer.issue(spec, &keys))
+            .transpose()
+            .map_err(|error| internal(&error, "the gateway cannot issue a host certificate"))?;
+        Ok((keys, certificates))
     }
 
     /// A key that is not the pinned one: the user saw the derived key change; nobody logs in.

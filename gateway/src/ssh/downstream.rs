@@ -12,6 +12,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use portreeve_core::host_certificate::HostCertificates;
 use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::login::{Login, LoginError};
 use portreeve_ssh::host_key::HostKeySigner;
@@ -70,7 +71,8 @@ pub struct DownstreamSession {
     pub(super) link: Link,
 }
 
-/// Runs the handshake with the client behind `tcp`, showing `keys`, until the login is known.
+/// Runs the handshake with the client behind `tcp`, showing `keys`, until the login is known. A client
+/// that takes a certificate in place of a key gets one of `certificates`, if there are any.
 ///
 /// `identification` is the line that the client sees, without its line end: that of the target, whose
 /// messages it will get.
@@ -79,11 +81,13 @@ pub struct DownstreamSession {
 /// [`DownstreamError`]; the connection is closed then.
 pub async fn accept(
     tcp: TcpStream,
-    keys: DerivedHostKeys,
+    keys: &DerivedHostKeys,
+    certificates: Option<&HostCertificates>,
     identification: &[u8],
     limit: Duration,
 ) -> Result<LoginAttempt, DownstreamError> {
-    let mut link = begin(tcp, &keys, identification).map_err(DownstreamError::Protocol)?;
+    let host_keys = signers(keys, certificates).map_err(DownstreamError::Protocol)?;
+    let mut link = begin(tcp, host_keys, identification).map_err(DownstreamError::Protocol)?;
     let asked = timeout(limit, ask_login(&mut link)).await;
     let error = match asked {
         Ok(Ok(asked)) => {
@@ -99,8 +103,21 @@ pub async fn accept(
     Err(error)
 }
 
-fn begin(tcp: TcpStream, keys: &DerivedHostKeys, identification: &[u8]) -> Result<Link, ProtocolFault> {
-    let host_keys = vec![HostKeySigner::new(&keys.ed25519, None)?, HostKeySigner::new(&keys.p256, None)?];
+fn signers(
+    keys: &DerivedHostKeys,
+    certificates: Option<&HostCertificates>,
+) -> Result<Vec<HostKeySigner>, ProtocolFault> {
+    Ok(vec![
+        HostKeySigner::new(&keys.ed25519, certificates.map(|certificates| &certificates.ed25519))?,
+        HostKeySigner::new(&keys.p256, certificates.map(|certificates| &certificates.p256))?,
+    ])
+}
+
+fn begin(
+    tcp: TcpStream,
+    host_keys: Vec<HostKeySigner>,
+    identification: &[u8],
+) -> Result<Link, ProtocolFault> {
     let config = Config {
         identification: identification.to_vec(),
         preferences: offers::towards_users(),

@@ -9,12 +9,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use portreeve::ca::host::HostSigner;
 use portreeve::ssh::observe::{Decision, ObserverFailed, SessionObserver};
 use portreeve::ssh::relay::{self, RelayOutcome};
 use portreeve::ssh::{downstream, upstream};
+use portreeve_core::host_certificate::HostCertificateSpec;
 use portreeve_core::host_key::{self, AccountSecret};
+use portreeve_core::id::SessionId;
 use portreeve_core::infrastructure::SshPermissions;
+use portreeve_core::net::OriginalDst;
 use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
+use portreeve_core::target::Hostname;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::{Algorithm, Certificate, EcdsaCurve, LineEnding, PrivateKey};
 use tempfile::TempDir;
@@ -41,6 +46,7 @@ pub(crate) struct Plan {
     pub(crate) fail_observer_at: Option<&'static [u8]>,
     pub(crate) target: Option<SocketAddr>,
     pub(crate) sshd_lines: String,
+    pub(crate) host_signer: Option<HostSigner>,
 }
 
 impl Default for Plan {
@@ -52,6 +58,7 @@ impl Default for Plan {
             fail_observer_at: None,
             target: None,
             sshd_lines: String::new(),
+            host_signer: None,
         }
     }
 }
@@ -171,12 +178,16 @@ impl Bed {
 
     /// `PROGRAM` with options for the proxy; `port_flag` is -p, or -P for scp and sftp.
     pub(crate) fn openssh(&self, program: &str, port_flag: &str) -> Command {
+        self.openssh_checking("accept-new", program, port_flag)
+    }
+
+    /// As [`Self::openssh`], with a value for `StrictHostKeyChecking`.
+    pub(crate) fn openssh_checking(&self, checking: &str, program: &str, port_flag: &str) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=1", "120", program, "-F", "/dev/null", port_flag]);
         command.arg(self.proxy.port().to_string());
-        for option in ["StrictHostKeyChecking=accept-new", "BatchMode=yes", "IdentityFile=none"] {
-            command.args(["-o", option]);
-        }
+        command.args(["-o", &format!("StrictHostKeyChecking={checking}")]);
+        command.args(["-o", "BatchMode=yes", "-o", "IdentityFile=none"]);
         let known_hosts = self.path("known_hosts");
         command.args(["-o", &format!("UserKnownHostsFile={}", known_hosts.display())]);
         command.env_remove("SSH_AUTH_SOCK");
@@ -295,7 +306,14 @@ impl Server {
         };
         let shown = up.as_ref().map_or(&b"SSH-2.0-portreeve"[..], |up| up.identification());
         let keys = host_key::derive(&secret, &key);
-        let Ok(attempt) = downstream::accept(tcp, keys, shown, LIMIT).await else {
+        let certificates = self.plan.host_signer.as_ref().map(|signer| {
+            let (hostname, dst) =
+                (Hostname::new("db1").unwrap(), OriginalDst::new(tcp.local_addr().unwrap()));
+            let session = SessionId::from_random_bytes([0; 16]);
+            let spec = HostCertificateSpec::for_target(&hostname, dst, session, SystemTime::now());
+            signer.issue(&spec, &keys).unwrap()
+        });
+        let Ok(attempt) = downstream::accept(tcp, &keys, certificates.as_ref(), shown, LIMIT).await else {
             return;
         };
         let up = match up {

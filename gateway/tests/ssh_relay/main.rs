@@ -6,5 +6,6 @@
 
 mod bed;
 mod forwarding;
+mod host_certificates;
 mod refusals;
 mod sessions;

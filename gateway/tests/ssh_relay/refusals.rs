@@ -201,7 +201,8 @@ async fn a_client_that_stalls_in_the_handshake_or_sends_garbage_is_dropped() {
         client.write_all(sent).unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
         let keys = derive(&AccountSecret::new([1; 32]), key.public_key());
-        let error = downstream::accept(tcp, keys, b"SSH-2.0-portreeve", limit).await.err().unwrap();
+        let shown = downstream::accept(tcp, &keys, None, b"SSH-2.0-portreeve", limit).await;
+        let error = shown.err().unwrap();
         assert!(is_expected(&error), "{}: {error:?}", sent.escape_ascii());
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut rest = Vec::new();

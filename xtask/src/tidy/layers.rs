@@ -50,6 +50,7 @@ const CORE: &[Row] = &[
     row("infrastructure", &[VALUES, SUBJECTS, RULES]),
     row("certificate", &[VALUES, SUBJECTS, DECISIONS]),
     row("host_key", &[VALUES]),
+    row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),

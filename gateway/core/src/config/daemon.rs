@@ -11,8 +11,17 @@ use super::reader::{Object, Problems};
 use super::tree::{self, Node};
 use super::{ConfigErrors, Format, duration};
 
-const SECTIONS: &[&str] =
-    &["state_dir", "policy_file", "datapath", "upstream", "recording", "metrics", "access_log", "limits"];
+const SECTIONS: &[&str] = &[
+    "state_dir",
+    "policy_file",
+    "datapath",
+    "downstream",
+    "upstream",
+    "recording",
+    "metrics",
+    "access_log",
+    "limits",
+];
 
 /// The longest name of a network interface (IFNAMSIZ without its terminator).
 const MAX_INTERFACE_NAME: usize = 15;
@@ -29,6 +38,8 @@ pub struct Config {
     pub policy_file: PathBuf,
     /// Steering.
     pub datapath: DatapathConfig,
+    /// What users see.
+    pub downstream: DownstreamConfig,
     /// Logging in to targets.
     pub upstream: UpstreamConfig,
     /// Recording.
@@ -54,6 +65,13 @@ pub struct DatapathConfig {
     pub route_table: u32,
     /// Whether kernel programs log each decision through aya-log (default false).
     pub kernel_log: bool,
+}
+
+/// What users see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownstreamConfig {
+    /// Whether host keys are shown with certificates of the host CA too (default false).
+    pub host_certificates: bool,
 }
 
 /// Logging in to targets.
@@ -133,6 +151,7 @@ fn read(root: Section<'_>) -> Option<Config> {
     let policy_file = root.path("policy_file", "/etc/portreeve/policy.toml");
     let datapath = read_datapath(root);
     let recording = read_recording(root, &state_dir);
+    let downstream = root.section("downstream", &["host_certificates"]);
     let upstream = root.section("upstream", &["connect_timeout", "handshake_timeout"]);
     let metrics = root.section("metrics", &["listen"]);
     let limits = root.section(
@@ -140,6 +159,7 @@ fn read(root: Section<'_>) -> Option<Config> {
         &["handshake_timeout", "handshakes_per_source", "connections_per_source", "connections"],
     );
     let config = Config {
+        downstream: DownstreamConfig { host_certificates: downstream.flag("host_certificates") },
         upstream: UpstreamConfig {
             connect_timeout: upstream.duration("connect_timeout", Duration::from_secs(10)),
             handshake_timeout: upstream.duration("handshake_timeout", Duration::from_secs(30)),
@@ -185,7 +205,7 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
         pin_dir: section.path("pin_dir", "/sys/fs/bpf/portreeve"),
         mark: section.integer("mark", 0x7072),
         route_table,
-        kernel_log: section.table.is_some_and(|table| table.flag("kernel_log", false)),
+        kernel_log: section.flag("kernel_log"),
     })
 }
 
@@ -269,6 +289,10 @@ impl<'t> Section<'t> {
         }
     }
 
+    fn flag(self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.flag(key, false))
+    }
+
     fn path(self, key: &str, default: &str) -> PathBuf {
         let found = self.find(key).and_then(|node| self.problems.parsed(node, absolute));
         found.unwrap_or_else(|| PathBuf::from(default))
@@ -311,6 +335,7 @@ mod tests {
                 route_table: 28_786,
                 kernel_log: false,
             },
+            downstream: DownstreamConfig { host_certificates: false },
             upstream: UpstreamConfig {
                 connect_timeout: Duration::from_secs(10),
                 handshake_timeout: Duration::from_secs(30),
@@ -338,6 +363,7 @@ mod tests {
             state_dir = "/srv/state"
             policy_file = "/srv/policy.json"
             datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, kernel_log = true }
+            downstream = { host_certificates = true }
             upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
             recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
             metrics = { listen = "[::]:9470" }
@@ -355,6 +381,7 @@ mod tests {
                 route_table: 100,
                 kernel_log: true,
             },
+            downstream: DownstreamConfig { host_certificates: true },
             upstream: UpstreamConfig {
                 connect_timeout: Duration::from_millis(500),
                 handshake_timeout: Duration::from_secs(180),

@@ -6,6 +6,7 @@
 mod bad_input;
 mod denials;
 mod failing_targets;
+mod host_certificates;
 mod host_keys;
 mod hostile_clients;
 mod interfaces;
@@ -47,6 +48,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         denials::CHECKS,
         reloads::CHECKS,
         host_keys::CHECKS,
+        host_certificates::CHECKS,
         lifecycle::CHECKS,
         interfaces::CHECKS,
         hostile_clients::CHECKS,
