@@ -30,6 +30,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "procps", program: Some("ps") },
     Package { name: "putty-tools", program: Some("plink") },
     Package { name: "rsync", program: Some("rsync") },
+    Package { name: "ssh-audit", program: Some("ssh-audit") },
     Package { name: "sshfs", program: Some("sshfs") },
     Package { name: "tcpdump", program: Some("tcpdump") },
     Package { name: "util-linux", program: Some("nsenter") },

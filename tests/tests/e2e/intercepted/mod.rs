@@ -3,6 +3,7 @@
 //! Cases that only look use the shared testbed; those that change policy, server or daemon start
 //! one of their own.
 
+mod audit;
 mod bad_input;
 mod denials;
 mod failing_targets;
@@ -57,6 +58,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         recordings::CHECKS,
         other_traffic::CHECKS,
         bad_input::CHECKS,
+        audit::CHECKS,
     ];
     groups
         .into_iter()
