@@ -2,7 +2,7 @@
 //!
 //! Owns the translation between SSH's signature formats (RFC 4253 section 6.6, RFC 5656 section 3.1.2,
 //! RFC 8332, RFC 8709) and the library's. Invariants: RSA keys have 2048 to 8192 bits, with SHA-1 (legacy)
-//! 1024 to 8192; points of ECDSA keys are uncompressed.
+//! 1024 to 8192; points of ECDSA keys are uncompressed; Ed25519 keys are not of small order.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
@@ -17,6 +17,39 @@ use crate::negotiation::HostKeyAlgorithm;
 use crate::wire::Reader;
 
 const UNCOMPRESSED_POINT: u8 = 4;
+
+/// Points of Ed25519 whose order divides 8, without the sign of x, in every encoding (RFC 8032 section
+/// 5.1.2): y is 0, 1, p - 1, p (0 again), p + 1 (1 again), or one of two of order 8. The library takes them,
+/// and anybody can sign for them.
+pub(super) const SMALL_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    little(1),
+    near_p(0xec),
+    near_p(0xed),
+    near_p(0xee),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
+        0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
+        0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+const fn little(y: u8) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[0] = y;
+    bytes
+}
+
+/// y with this lowest byte, near p = 2^255 - 19, whose lowest is 0xed.
+const fn near_p(lowest: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    bytes[0] = lowest;
+    bytes[31] = 0x7f;
+    bytes
+}
 
 /// Name and content of a signature blob.
 pub(super) fn split(blob: &[u8]) -> Result<(&str, &[u8]), HostKeyError> {
@@ -36,6 +69,11 @@ pub(super) fn verify(
     match algorithm {
         HostKeyAlgorithm::Ed25519 | HostKeyAlgorithm::Ed25519Cert => {
             let key = key.ed25519().ok_or(HostKeyError::KeyType)?;
+            let mut y = key.0;
+            y[31] &= 0x7f;
+            if SMALL_ORDER.contains(&y) {
+                return Err(HostKeyError::Signature);
+            }
             verified(UnparsedPublicKey::new(&ED25519, &key.0).verify(message, content))
         }
         HostKeyAlgorithm::EcdsaP256 | HostKeyAlgorithm::EcdsaP256Cert => {

@@ -61,6 +61,28 @@ fn keys_of_unknown_and_abandoned_types_are_refused() {
     }
 }
 
+/// Anybody can sign for such a key, with S = 0 and one of these points as R.
+#[test]
+fn an_ed25519_key_of_small_order_proves_nothing() {
+    let negative = |mut point: [u8; 32]| {
+        point[31] |= 0x80;
+        point
+    };
+    let points = signature::SMALL_ORDER.into_iter().flat_map(|point| [point, negative(point)]);
+    let points: Vec<_> = points.collect();
+    for key in &points {
+        let key_blob = blob(&[b"ssh-ed25519", key]);
+        for nonce in &points {
+            let signature = signature_blob("ssh-ed25519", &[&nonce[..], &[0; 32]].concat());
+            // Which nonce fits depends on the message, one in eight at the worst.
+            for message in 0_u8..32 {
+                let result = verify(HostKeyAlgorithm::Ed25519, &key_blob, &signature, &[message]);
+                assert_eq!(result.err(), Some(HostKeyError::Signature), "{key:02x?} {nonce:02x?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_certificate_cut_anywhere_is_refused() {
     for Vector { algorithm, key, signature, .. } in vectors() {
