@@ -215,3 +215,6 @@ impl LoginAttempt {
         self.link.part(Farewell::because(reason)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

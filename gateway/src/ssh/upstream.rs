@@ -235,3 +235,6 @@ impl LogInError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

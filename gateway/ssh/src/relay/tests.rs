@@ -172,6 +172,27 @@ fn channel_number_reuse_is_a_new_channel_with_its_own_count() {
     assert_eq!(relay.see(Side::Upstream, &confirm(5, 10)), Err(RelayError::Reused(10)));
 }
 
+#[test]
+fn channel_number_reuse_while_it_is_open_ends_the_session_of_either_side() {
+    let agent = |number| {
+        Message::new(message::CHANNEL_OPEN).string(b"auth-agent@openssh.com").u32(number).u32(1).u32(1).0
+    };
+    // The user's number, and the target's own, in a second open.
+    assert_eq!(with_channel().see(Side::Downstream, &open(5)), Err(RelayError::Reused(5)));
+    assert_eq!(with_channel().see(Side::Upstream, &agent(9)), Err(RelayError::Reused(9)));
+    // The target's number, and the user's own, in the confirmation of a second channel.
+    let mut relay = with_channel();
+    relay.see(Side::Downstream, &open(6)).unwrap();
+    assert_eq!(relay.see(Side::Upstream, &confirm(6, 9)), Err(RelayError::Reused(9)));
+    let mut relay = with_channel();
+    relay.see(Side::Upstream, &agent(10)).unwrap();
+    assert_eq!(relay.see(Side::Downstream, &confirm(10, 5)), Err(RelayError::Reused(5)));
+    // A number that is asked for and not confirmed yet is in use too.
+    let mut relay = Relay::default();
+    relay.see(Side::Downstream, &open(5)).unwrap();
+    assert_eq!(relay.see(Side::Downstream, &open(5)), Err(RelayError::Reused(5)));
+}
+
 /// Flow control is the real peers' own: no window or packet size is judged here.
 #[test]
 fn huge_and_tiny_windows_cross() {

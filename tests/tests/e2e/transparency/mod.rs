@@ -3,6 +3,7 @@
 //! A case is one function from a testbed to what a user observes. It runs on both routes: the
 //! observations must be equal, and must have the expected texts where those are known.
 
+mod channel_limits;
 mod commands;
 mod defects;
 mod endings;
@@ -79,6 +80,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         programs::CASES,
         other_clients::CASES,
         raw_messages::CASES,
+        channel_limits::CASES,
         volume::CASES,
         defects::CASES,
     ];

@@ -37,15 +37,15 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// What came on a session until its CLOSE.
-struct Session {
-    data: String,
+pub(super) struct Session {
+    pub(super) data: String,
     replies: Vec<String>,
     ended: Vec<String>,
-    largest: usize,
+    pub(super) largest: usize,
 }
 
 /// Collects a channel's messages until its CLOSE. The exit and EOF have no order among them.
-fn until_closed(client: &mut RawClient, channel: u32) -> Result<Session> {
+pub(super) fn until_closed(client: &mut RawClient, channel: u32) -> Result<Session> {
     let mut session = Session { data: String::new(), replies: Vec::new(), ended: Vec::new(), largest: 0 };
     let (data, own) = (format!("{channel}: data "), format!("{channel}: "));
     for said in client.receive_until(&format!("{channel}: close"))? {
@@ -73,11 +73,11 @@ impl Session {
     }
 }
 
-fn connect(bed: &Testbed) -> Result<RawClient> {
+pub(super) fn connect(bed: &Testbed) -> Result<RawClient> {
     RawClient::connect(bed, "alice")
 }
 
-fn exec(client: &mut RawClient, channel: u32, command: impl AsRef<[u8]>) -> Result<()> {
+pub(super) fn exec(client: &mut RawClient, channel: u32, command: impl AsRef<[u8]>) -> Result<()> {
     client.send(&Message::request(channel, "exec", true)?.string(command)?)
 }
 
