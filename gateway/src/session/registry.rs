@@ -32,6 +32,8 @@ pub struct Basis {
     pub identity: Arc<Identity>,
     /// What was granted.
     pub grant: AccessGrant,
+    /// Whether its commands and streams are kept.
+    pub command_logging: bool,
 }
 
 /// The live sessions of this gateway.
@@ -111,9 +113,12 @@ fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
         .identify(basis.flow.client.ip())
         .filter(|identity| identity.email == basis.identity.email)
         .ok_or("your identity is no longer known at your address")?;
-    if let NetworkVerdict::Block { policy, .. } = policy.network_verdict(basis.flow, Some(identity)) {
-        return Err(format!("the network policy {policy:?} now blocks this connection"));
-    }
+    let command_logging = match policy.network_verdict(basis.flow, Some(identity)) {
+        NetworkVerdict::Block { policy, .. } => {
+            return Err(format!("the network policy {policy:?} now blocks this connection"));
+        }
+        NetworkVerdict::Intercept { command_logging, .. } => command_logging,
+    };
     let request = AccessRequest {
         flow: basis.flow,
         identity,
@@ -121,9 +126,76 @@ fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
         login: basis.grant.login(),
     };
     let grant = authorize(&policy.infrastructure, &request).map_err(|denial| denial.to_string())?;
-    if grant.permissions() == basis.grant.permissions() {
+    // A session that is recorded more than policy asks may go on; one that is recorded less may not.
+    let recorded_enough = basis.command_logging || !command_logging;
+    if grant.permissions() == basis.grant.permissions() && recorded_enough {
         Ok(())
     } else {
         Err("what you may do in this session has changed; connect again".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portreeve_core::config::Format;
+    use portreeve_core::config::policy;
+    use portreeve_core::id::Generation;
+    use portreeve_core::login::Login;
+    use portreeve_core::net::{ClientAddr, OriginalDst};
+
+    use super::*;
+
+    /// A policy that grants alice the login `alice`, with network `RULES`.
+    fn snapshot(rules: &str) -> PolicySnapshot {
+        let text = r#"
+            rules = [RULES]
+            identities = [{ addresses = ["192.0.2.1"], email = "alice@example.com" }]
+            targets = [{ hostname = "db1", ip = { ipv4 = { ip_addr = "10.1.2.3" } } }]
+            [[applications]]
+            name = "servers"
+            type = "infrastructure"
+            target_criteria = [{ port = 22, protocol = "SSH", target_attributes = { hostname = ["db1"] } }]
+            [[applications.policies]]
+            name = "staff"
+            decision = "allow"
+            include = [{ everyone = {} }]
+            connection_rules = { ssh = { usernames = ["alice"] } }
+        "#;
+        let text = text.replace("RULES", rules);
+        policy::load(&text, Format::Toml, "policy.toml", Generation(1)).unwrap().snapshot
+    }
+
+    fn audit(command_logging: bool) -> PolicySnapshot {
+        snapshot(&format!(
+            r#"{{ name = "audit", action = "audit_ssh", precedence = 1,
+                 rule_settings = {{ audit_ssh = {{ command_logging = {command_logging} }} }} }}"#
+        ))
+    }
+
+    /// What alice's session rests on when it starts under `policy`.
+    fn basis(policy: &PolicySnapshot) -> Basis {
+        let flow = FlowTuple {
+            client: ClientAddr::new("192.0.2.1:40000".parse().unwrap()),
+            original_dst: OriginalDst::new("10.1.2.3:22".parse().unwrap()),
+        };
+        let identity = Arc::clone(policy.identify(flow.client.ip()).unwrap());
+        let login = Login::new("alice").unwrap();
+        let request = AccessRequest { flow, identity: &identity, source_country: None, login: &login };
+        let grant = authorize(&policy.infrastructure, &request).unwrap();
+        let NetworkVerdict::Intercept { command_logging, .. } = policy.network_verdict(flow, Some(&identity))
+        else {
+            panic!("blocked");
+        };
+        Basis { flow, identity, grant, command_logging }
+    }
+
+    #[test]
+    fn a_session_ends_when_policy_begins_to_demand_its_recording_and_not_when_it_stops() {
+        let changed = Err("what you may do in this session has changed; connect again".to_owned());
+        for (before, after, verdict) in
+            [(false, true, changed), (false, false, Ok(())), (true, false, Ok(())), (true, true, Ok(()))]
+        {
+            assert_eq!(still_granted(&audit(after), &basis(&audit(before))), verdict, "{before} {after}");
+        }
     }
 }

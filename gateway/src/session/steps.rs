@@ -210,7 +210,12 @@ impl KnownUser<'_> {
 
     /// From here on the session follows policy; one that came into force since the snapshot is asked too.
     fn enter_registry(&self, grant: &AccessGrant) -> (Entry, oneshot::Receiver<End>) {
-        let basis = Basis { flow: self.flow, identity: Arc::clone(&self.identity), grant: grant.clone() };
+        let basis = Basis {
+            flow: self.flow,
+            identity: Arc::clone(&self.identity),
+            grant: grant.clone(),
+            command_logging: self.command_logging,
+        };
         let entered = self.gateway.registry.enter(self.id, basis);
         let newest = self.gateway.policy.current();
         if newest.generation != self.policy.generation {

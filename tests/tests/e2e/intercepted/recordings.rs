@@ -12,7 +12,8 @@ use portreeve_tests::terminal::Terminal;
 use portreeve_tests::{Finished, Options, Testbed, run};
 use serde_json::Value;
 
-use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, sample};
+use super::reloads::{lasting, wait_for};
+use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, policy, sample};
 use crate::beds::{Beds, own};
 use crate::ssh::{LIMIT, TARGET, noise, ssh, ssh_with};
 
@@ -24,6 +25,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_spool_that_fills_ends_the_session_and_says_why", full),
     Check::new("the_target_logs_session_identity_and_serial", certificate),
     Check::new("damaged_recordings_and_wrong_keys_are_errors", damaged),
+    Check::new("without_command_logging_neither_commands_nor_streams_are_kept", without_commands),
+    Check::new("command_logging_that_begins_ends_the_session_that_has_none", command_logging_begins),
 ];
 
 /// Finished recordings: one directory for each session.
@@ -216,5 +219,50 @@ fn damaged(_: &Beds) -> Result<()> {
     let events = recording.join("events.log");
     let wrong = files.verb(&["logs", "decrypt", "--key"], &[&other, &events]);
     ensure!(wrong.is_err(), "a wrong key opens the recording");
+    Ok(())
+}
+
+/// A policy that audits all SSH, with or without commands and streams.
+fn audit(command_logging: bool) -> String {
+    let rule = "{ name = \"audit\", action = \"audit_ssh\", precedence = 1, \
+                rule_settings = { audit_ssh = { command_logging = LOGGING } } }";
+    policy("\"alice\"", &rule.replace("LOGGING", &command_logging.to_string()))
+}
+
+fn audited_without_commands() -> Result<Testbed> {
+    own(&Options { policy: Some(audit(false)), ..Options::default() })
+}
+
+fn without_commands(_: &Beds) -> Result<()> {
+    let bed = audited_without_commands()?;
+    let finished = ssh(&bed, &["-o", "SetEnv=TOKEN=a-secret", TARGET, "echo a-secret-$((40 + 2)); exit 7"])?;
+    ensure!(finished.ending() == "exit 7" && finished.out() == "a-secret-42\n", "{}", finished.err());
+    let recording = last_recording(&bed, 3)?;
+    let files: Vec<_> = fs::read_dir(&recording)?.map(|file| Ok(file?.file_name())).collect::<Result<_>>()?;
+    ensure!(files == ["events.log"], "streams are kept: {files:?}");
+    let events = events(&bed, &recording)?;
+    for (kind, text) in [("exec", "command"), ("env", "value")] {
+        let event = events.iter().find(|event| event["event"] == kind).with_context(|| kind.to_owned())?;
+        ensure!(event[text] == "[withheld]" && event["withheld"] == true, "{event}");
+    }
+    ensure!(!format!("{events:?}").contains("a-secret"), "{events:?}");
+    ensure!(events.iter().any(|event| event["event"] == "exit"), "no exit event: {events:?}");
+    Ok(())
+}
+
+fn command_logging_begins(_: &Beds) -> Result<()> {
+    let bed = audited_without_commands()?;
+    let gateway = bed.gateway()?;
+    let mut session = lasting(&bed, "10.1.1.2", "unrecorded")?;
+    gateway.files().write_policy(&audit(true))?;
+    session.wait(SOON)?;
+    let said = fs::read_to_string(bed.dir().join("client/unrecorded"))?;
+    ensure!(said.contains("what you may do in this session has changed"), "the user reads {said:?}");
+    access_event(gateway, "an access event of the revocation", |event| event["outcome"] == "revoked")?;
+    let mut session = lasting(&bed, "10.1.1.2", "recorded")?;
+    let before = metric(gateway, sample::RELOADS_APPLIED)?;
+    gateway.files().write_policy(&audit(false))?;
+    wait_for(gateway, sample::RELOADS_APPLIED, before + 1.0)?;
+    ensure!(session.is_running()?, "a session that is recorded more than asked for ended");
     Ok(())
 }

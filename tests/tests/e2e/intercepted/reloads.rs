@@ -28,7 +28,7 @@ pub(super) fn wait_for(gateway: &Gateway, sample: &str, value: f64) -> Result<()
 }
 
 /// A session that lasts, from one of the client's addresses.
-fn lasting(bed: &Testbed, from: &str, name: &str) -> Result<Companion> {
+pub(super) fn lasting(bed: &Testbed, from: &str, name: &str) -> Result<Companion> {
     let mut command = bed.client_ssh("ssh");
     command.args(["-b", from, TARGET, &format!("touch {name}; sleep 100")]).stdin(Stdio::null());
     let errors = std::fs::File::create(bed.dir().join("client").join(name))?;
