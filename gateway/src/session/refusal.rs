@@ -1,4 +1,4 @@
-//! Connections that get no session: what the user reads, and what is logged.
+//! Connections that get no session, or keep none: what the user reads, and what is logged.
 //!
 //! The user reads what they can act on; the log holds the whole chain of causes.
 
@@ -6,10 +6,11 @@ use portreeve_core::net::FlowTuple;
 use portreeve_ssh::text::TerminalText;
 
 use super::outcome::Ending;
+use super::registry::End;
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::telemetry::with_causes;
 
-/// A connection that gets no session: what the user reads and what is logged.
+/// A connection that gets or keeps no session: what the user reads and what is logged.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     /// For the user's terminal.
@@ -67,4 +68,18 @@ pub(super) fn recording_failed(error: &(dyn std::error::Error + 'static)) -> Ref
 pub(super) fn internal(error: &(dyn std::error::Error + 'static), text: &str) -> Refusal {
     tracing::error!(error = %with_causes(error), "a session was refused because of an error of the gateway");
     Refusal::with_text(Outcome::Failed, text, with_causes(error))
+}
+
+/// A session that the gateway ends, live or on its way there.
+pub(super) fn ended(end: End) -> Refusal {
+    match end {
+        End::Revoked(reason) => {
+            Refusal::with_text(Outcome::Revoked, &format!("your access has been withdrawn: {reason}"), reason)
+        }
+        End::Shutdown => Refusal::with_text(
+            Outcome::Shutdown,
+            "the gateway is stopping; connect again in a moment",
+            "the gateway stopped",
+        ),
+    }
 }

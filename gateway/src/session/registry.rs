@@ -47,6 +47,7 @@ pub struct Registry {
 pub struct Entry {
     registry: Arc<Registry>,
     id: SessionId,
+    end: oneshot::Receiver<End>,
 }
 
 #[derive(Debug)]
@@ -56,11 +57,11 @@ struct Live {
 }
 
 impl Registry {
-    /// Enters a session; the receiver yields when it must end.
-    pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> (Entry, oneshot::Receiver<End>) {
-        let (end, ended) = oneshot::channel();
-        self.live().insert(id, Live { basis, end });
-        (Entry { registry: Arc::clone(self), id }, ended)
+    /// Enters a session, which is told through its entry when it must end.
+    pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> Entry {
+        let (tell, end) = oneshot::channel();
+        self.live().insert(id, Live { basis, end: tell });
+        Entry { registry: Arc::clone(self), id, end }
     }
 
     /// Ends every session whose grant `policy` does not hold any more; returns how many.
@@ -98,6 +99,29 @@ impl Registry {
 
     fn live(&self) -> MutexGuard<'_, HashMap<SessionId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Yields when the session must end; not to be asked again after that.
+    pub async fn told_to_end(&mut self) -> End {
+        match (&mut self.end).await {
+            Ok(end) => end,
+            // Only the registry ends a session, and it says why.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Runs a step to its end, unless the session must end before.
+    ///
+    /// # Errors
+    /// Why it must end; the step is dropped then, or was never begun.
+    pub async fn unless_told<T>(&mut self, step: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            end = self.told_to_end() => Err(end),
+            done = step => Ok(done),
+        }
     }
 }
 
@@ -197,5 +221,18 @@ mod tests {
         {
             assert_eq!(still_granted(&audit(after), &basis(&audit(before))), verdict, "{before} {after}");
         }
+    }
+    #[tokio::test]
+    async fn a_step_that_follows_a_revocation_is_never_begun() {
+        let (granted, registry) = (audit(true), Arc::new(Registry::default()));
+        let mut entry = registry.enter(SessionId::from_random_bytes([1; 16]), basis(&granted));
+        assert_eq!(entry.unless_told(async { 1 }).await, Ok(1));
+        assert_eq!(registry.recheck(&granted), 0);
+        let block = snapshot(r#"{ name = "out", action = "block", precedence = 1 }"#);
+        assert_eq!(registry.recheck(&block), 1);
+        let mut begun = false;
+        let why = "the network policy \"out\" now blocks this connection".to_owned();
+        assert_eq!(entry.unless_told(async { begun = true }).await, Err(End::Revoked(why)));
+        assert!(!begun, "the log-in was begun");
     }
 }

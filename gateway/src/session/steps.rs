@@ -18,13 +18,12 @@ use portreeve_core::snapshot::PolicySnapshot;
 use portreeve_ssh::text::TerminalText;
 use ssh_key::HashAlg;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::Gateway;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
-use super::refusal::{Refusal, recording_failed, unknown_identity};
-use super::registry::{Basis, End, Entry};
+use super::refusal::{Refusal, ended, recording_failed, unknown_identity};
+use super::registry::{Basis, Entry};
 use super::target::ShownTarget;
 use crate::known_hosts::HostKeyVerdict;
 use crate::metrics::ConnectionOutcome as Outcome;
@@ -75,8 +74,7 @@ pub(super) struct Session<'g> {
     grant: AccessGrant,
     recorder: Recorder,
     upstream: UpstreamSession,
-    _entry: Entry,
-    end: oneshot::Receiver<End>,
+    entry: Entry,
 }
 
 impl<'g> Arrival<'g> {
@@ -171,19 +169,20 @@ impl<'g> Dialled<'g> {
 }
 
 impl<'g> Asked<'g> {
-    /// Asks the infrastructure policies, begins the recording, and logs in at the target.
+    /// Asks the infrastructure policies, begins the recording, and logs in at the target. A grant that
+    /// is withdrawn on the way is no log-in.
     pub(super) async fn log_in(self, outcome: &mut SessionOutcome) -> Result<Session<'g>, Refusal> {
         let Self { dialled: Dialled { user, reservation, target, .. }, login } = self;
         let gateway = user.gateway;
         target.refuse_changed_host_key()?;
         let grant = user.authorize(&login, outcome)?;
-        let (entry, end) = user.enter_registry(&grant);
-        let recorder = reservation
-            .begin(user.session_started(&grant), user.command_logging)
-            .await
-            .map_err(|error| recording_failed(&error))?;
-        match target.log_in(&user, &grant, outcome).await {
-            Ok(upstream) => Ok(Session { gateway, grant, recorder, upstream, end, _entry: entry }),
+        let mut entry = user.enter_registry(&grant);
+        let begun = reservation.begin(user.session_started(&grant), user.command_logging);
+        let recorder =
+            entry.unless_told(begun).await.map_err(ended)?.map_err(|error| recording_failed(&error))?;
+        let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
+        match logged_in.map_err(ended).flatten() {
+            Ok(upstream) => Ok(Session { gateway, grant, recorder, upstream, entry }),
             Err(refusal) => {
                 if !finish_recording(recorder, &refusal.ending).await {
                     gateway.metrics.recording_failures.inc();
@@ -209,7 +208,7 @@ impl KnownUser<'_> {
     }
 
     /// From here on the session follows policy; one that came into force since the snapshot is asked too.
-    fn enter_registry(&self, grant: &AccessGrant) -> (Entry, oneshot::Receiver<End>) {
+    fn enter_registry(&self, grant: &AccessGrant) -> Entry {
         let basis = Basis {
             flow: self.flow,
             identity: Arc::clone(&self.identity),
@@ -239,7 +238,11 @@ impl KnownUser<'_> {
 
 impl Session<'_> {
     /// Relays until either side, policy or the recording ends the session.
-    pub(super) async fn relay(self, downstream: DownstreamSession, outcome: &mut SessionOutcome) -> Ending {
+    pub(super) async fn relay(
+        mut self,
+        downstream: DownstreamSession,
+        outcome: &mut SessionOutcome,
+    ) -> Ending {
         let gateway = self.gateway;
         tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
         gateway.metrics.sessions_active.inc();
@@ -247,18 +250,9 @@ impl Session<'_> {
             Arc::new(RecordingObserver::new(self.recorder.clone(), gateway.config.recording.on_failure));
         let mut told = None;
         let end = async {
-            let (ending, text) = match self.end.await {
-                Ok(End::Revoked(reason)) => {
-                    let text = format!("portreeve: your access has been withdrawn: {reason}");
-                    (Ending::new(Outcome::Revoked, reason), text)
-                }
-                Ok(End::Shutdown) => (
-                    Ending::new(Outcome::Shutdown, "the gateway stopped"),
-                    "portreeve: the gateway is stopping; connect again in a moment".to_owned(),
-                ),
-                Err(_) => std::future::pending().await,
-            };
-            told = Some(ending);
+            let ended = ended(self.entry.told_to_end().await);
+            let text = ended.text.as_str().to_owned();
+            told = Some(ended.ending);
             text
         };
         let permissions = self.grant.permissions();

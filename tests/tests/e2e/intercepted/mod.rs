@@ -16,6 +16,7 @@ mod old_targets;
 mod other_traffic;
 mod recordings;
 mod reloads;
+mod unfinished;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -59,6 +60,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         other_traffic::CHECKS,
         bad_input::CHECKS,
         audit::CHECKS,
+        unfinished::CHECKS,
     ];
     groups
         .into_iter()
