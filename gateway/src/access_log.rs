@@ -1,17 +1,26 @@
 //! The access log: one JSON line per connection with who, what, which rule, how it ended.
 //!
-//! Never holds commands, terminal contents or secrets. A line is written whole with one `write`, so
-//! lines of concurrent connections do not mix.
+//! Never holds commands, terminal contents or secrets. Invariants: nobody waits for the log, because one
+//! thread writes what a bounded queue holds, in its order; a line that does not get into the queue or
+//! cannot be written whole is counted and named in the daemon's log; what a full disk left of a line does
+//! not run into the next one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use portreeve_core::config::daemon::AccessLog as Destination;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::Metrics;
+
+/// Lines that may wait for the writer; one takes less than a kibibyte as a rule.
+const QUEUED_LINES: usize = 4096;
 
 /// One connection, once it has ended.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -76,22 +85,56 @@ pub struct AccessLogError {
     source: io::Error,
 }
 
-/// Where access events are written.
-#[derive(Debug)]
+/// Where access events go; cheap to clone.
+#[derive(Clone, Debug)]
 pub struct AccessLog {
+    queue: mpsc::Sender<Order>,
     destination: Destination,
-    /// The open file; `None` writes to standard output.
-    file: Mutex<Option<File>>,
+    /// What the writer goes on with, after a rotation.
+    reopened: Arc<Mutex<Option<File>>>,
+    metrics: Metrics,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Order {
+    /// To write the line of a session.
+    Write { session: String, line: Vec<u8> },
+    /// To say when everything before is written.
+    Flush(oneshot::Sender<()>),
 }
 
 impl AccessLog {
-    /// Opens the destination for appending; a new file gets mode 0640.
+    /// Opens the destination for appending and starts the thread that writes; a new file gets mode 0640.
     ///
     /// # Errors
-    /// [`AccessLogError`] when the file cannot be opened.
-    pub fn open(destination: Destination) -> Result<Self, AccessLogError> {
-        let file = open(&destination)?;
-        Ok(Self { destination, file: Mutex::new(file) })
+    /// [`AccessLogError`] when the file cannot be opened or the thread not be started.
+    pub fn open(destination: Destination, metrics: Metrics) -> Result<Self, AccessLogError> {
+        let mut lines = Lines { out: open(&destination)?, line_begun: false };
+        let (queue, mut orders) = mpsc::channel(QUEUED_LINES);
+        let log = Self { queue, destination, reopened: Arc::default(), metrics };
+        let (reopened, metrics) = (Arc::clone(&log.reopened), log.metrics.clone());
+        let write = move || {
+            while let Some(order) = orders.blocking_recv() {
+                let next = reopened.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(out) = next {
+                    lines = Lines { out, line_begun: false };
+                }
+                match order {
+                    Order::Write { session, line } => {
+                        if let Err(error) = lines.write(&line) {
+                            lost(&metrics, &session, &error);
+                        }
+                    }
+                    // Who asked may have stopped waiting.
+                    Order::Flush(done) => done.send(()).unwrap_or_default(),
+                }
+            }
+        };
+        match std::thread::Builder::new().name("access-log".to_owned()).spawn(write) {
+            Ok(_) => Ok(log),
+            Err(source) => Err(AccessLogError { path: name(&log.destination), source }),
+        }
     }
 
     /// Opens the file anew, for log rotation; on failure the old file stays in use.
@@ -100,60 +143,172 @@ impl AccessLog {
     /// [`AccessLogError`] when the file cannot be opened.
     pub fn reopen(&self) -> Result<(), AccessLogError> {
         let file = open(&self.destination)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        *self.reopened.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         Ok(())
     }
 
-    /// Writes one event.
-    ///
-    /// # Errors
-    /// When the event cannot be written; nothing of it was.
-    pub fn write(&self, event: &AccessEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        match file.as_mut() {
-            Some(file) => file.write_all(&line),
-            None => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(&line)?;
-                stdout.flush()
+    /// Hands one event to the writer; waits for nothing.
+    pub fn write(&self, event: &AccessEvent) {
+        let queued = match serde_json::to_vec(event) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                let order = Order::Write { session: event.session.clone(), line };
+                self.queue.try_send(order).map_err(io::Error::other)
             }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = queued {
+            lost(&self.metrics, &event.session, &error);
+        }
+    }
+
+    /// Waits until every event so far is written, or is known to be lost.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.queue.send(Order::Flush(done)).await.is_ok() {
+            written.await.ok();
         }
     }
 }
 
-fn open(destination: &Destination) -> Result<Option<File>, AccessLogError> {
+/// A line that is missing from the log.
+fn lost(metrics: &Metrics, session: &str, error: &io::Error) {
+    metrics.access_log_failures.inc();
+    tracing::error!(session, %error, "a line of the access log is lost");
+}
+
+/// Whole lines, appended to a file or pipe.
+struct Lines<W> {
+    out: W,
+    /// The last write left a line without its end.
+    line_begun: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes a line, on a line of its own, with one `write` where the system takes it whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let ended = [b"\n", line].concat();
+        let mut rest = if self.line_begun { &ended } else { line };
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    let (written, unwritten) = rest.split_at(count.min(rest.len()));
+                    self.line_begun = !written.ends_with(b"\n");
+                    rest = unwritten;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(destination: &Destination) -> Result<File, AccessLogError> {
+    let opened = match destination {
+        Destination::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+        Destination::File(path) => OpenOptions::new().append(true).create(true).mode(0o640).open(path),
+    };
+    opened.map_err(|source| AccessLogError { path: name(destination), source })
+}
+
+fn name(destination: &Destination) -> PathBuf {
     match destination {
-        Destination::Stdout => Ok(None),
-        Destination::File(path) => OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(path)
-            .map(Some)
-            .map_err(|source| AccessLogError { path: path.clone(), source }),
+        Destination::Stdout => PathBuf::from("standard output"),
+        Destination::File(path) => path.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+
     use super::*;
 
-    #[test]
-    fn rotation_goes_on_in_a_new_file() {
-        let dir = tempfile::tempdir().unwrap();
+    fn event(session: usize) -> AccessEvent {
+        AccessEvent { session: session.to_string(), outcome: "blocked", ..AccessEvent::default() }
+    }
+
+    fn in_directory(dir: &tempfile::TempDir) -> (PathBuf, AccessLog) {
         let path = dir.path().join("access.log");
-        let log = AccessLog::open(Destination::File(path.clone())).unwrap();
-        let event = AccessEvent { outcome: "blocked", ..AccessEvent::default() };
-        log.write(&event).unwrap();
+        let log = AccessLog::open(Destination::File(path.clone()), Metrics::default()).unwrap();
+        (path, log)
+    }
+
+    #[tokio::test]
+    async fn rotation_goes_on_in_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, log) = in_directory(&dir);
+        log.write(&event(1));
+        log.flush().await;
         std::fs::rename(&path, dir.path().join("access.log.1")).unwrap();
         log.reopen().unwrap();
-        log.write(&event).unwrap();
+        log.write(&event(2));
+        log.flush().await;
         let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(line["outcome"], "blocked");
+        assert_eq!((&line["outcome"], &line["session"]), (&"blocked".into(), &"2".into()));
         for fact in ["email", "legacy_algorithms"] {
             assert_eq!(line.get(fact), None, "a fact that is not known or not given is absent");
         }
+    }
+
+    /// A pipe that somebody holds open and nobody reads.
+    #[tokio::test]
+    async fn a_log_that_nobody_reads_holds_nobody_up_and_counts_what_it_loses() {
+        const EVENTS: usize = 3 * QUEUED_LINES;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let metrics = Metrics::default();
+        let log = AccessLog::open(Destination::File(path), metrics.clone()).unwrap();
+        (0..EVENTS).for_each(|session| log.write(&event(session)));
+        let lost = usize::try_from(metrics.access_log_failures.get()).unwrap();
+        assert!(lost > 0, "the queue has no bound");
+        let mut lines = BufReader::new(reader).lines();
+        let mut sessions = Vec::new();
+        for _ in lost..EVENTS {
+            let line = lines.next().unwrap().unwrap();
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            sessions.push(event["session"].as_str().unwrap().parse::<usize>().unwrap());
+        }
+        assert!(sessions.is_sorted(), "the order is kept");
+        log.flush().await;
+    }
+
+    /// Takes as many bytes as there is room for, as a disk does.
+    struct Disk {
+        held: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.held.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_left_of_a_line_stands_alone() {
+        let mut lines = Lines { out: Disk { held: Vec::new(), room: 6 }, line_begun: false };
+        lines.write(b"one\n").unwrap();
+        lines.write(b"two\n").unwrap_err();
+        lines.out.room = 1;
+        lines.write(b"three\n").unwrap_err();
+        lines.out.room = 100;
+        lines.write(b"four\n").unwrap();
+        lines.write(b"five\n").unwrap();
+        assert_eq!(String::from_utf8(lines.out.held).unwrap(), "one\ntw\nfour\nfive\n");
     }
 }

@@ -110,7 +110,7 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
         recipient: recipient::load(&config.recording.recipient_key_file)?,
         spool: Spool::open(&config.recording.spool_dir)?,
         registry: Arc::new(Registry::default()),
-        access_log: AccessLog::open(config.access_log.clone())?,
+        access_log: AccessLog::open(config.access_log.clone(), metrics.clone())?,
         metrics,
         config,
     })

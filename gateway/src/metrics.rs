@@ -124,7 +124,7 @@ pub struct Metrics {
     pub sessions_active: Gauge,
     /// Target host keys that were not the pinned ones.
     pub host_key_changes: Counter,
-    /// Access events that could not be written.
+    /// Access events that are missing from the access log.
     pub access_log_failures: Counter,
     /// Sessions whose recording failed after they started.
     pub recording_failures: Counter,
@@ -219,7 +219,7 @@ impl Metrics {
         );
         r.register(
             "access_log_failures",
-            "Access events that could not be written",
+            "Access events that are missing from the access log",
             self.access_log_failures.clone(),
         );
         r.register(

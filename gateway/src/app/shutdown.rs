@@ -14,7 +14,10 @@ use crate::session::Gateway;
 /// How long live sessions may take to close.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// Ends the live sessions and waits for them.
+/// How long the access log may take for its last lines.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Ends the live sessions and waits for them and their access-log lines.
 pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
     gateway.registry.end_all();
     let drained = async {
@@ -25,6 +28,9 @@ pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
     if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
         tracing::warn!(left = sessions.len(), "some connections did not close in time");
         sessions.shutdown().await;
+    }
+    if tokio::time::timeout(FLUSH_LIMIT, gateway.access_log.flush()).await.is_err() {
+        tracing::error!("the access log takes no lines: the last ones are lost");
     }
 }
 

@@ -76,10 +76,7 @@ impl SessionOutcome {
             metrics.relayed(Direction::downstream, self.event.target_bytes);
         }
         tracing::info!(outcome = self.event.outcome, reason = %self.event.reason, "connection ended");
-        if let Err(error) = log.write(&self.event) {
-            metrics.access_log_failures.inc();
-            tracing::error!(%error, "cannot write the access log");
-        }
+        log.write(&self.event);
     }
 }
 
