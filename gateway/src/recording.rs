@@ -86,22 +86,27 @@ struct Channels {
 }
 
 impl Recorder {
-    /// Creates the session's directory and its events file. Does three small file operations on the
-    /// calling thread.
+    /// Creates the session's directory and its events file.
     ///
     /// # Errors
     /// [`RecordingError`]: the session must not begin.
-    pub fn reserve(
+    pub async fn reserve(
         spool: &Spool,
         recipient: &RecipientKey,
         session: SessionId,
         started: SystemTime,
     ) -> Result<Reservation, RecordingError> {
         let start = Start { wall: started.into(), monotonic: Instant::now() };
-        let directory = SessionDirectory::create(spool, session, start.wall)
-            .map_err(|error| RecordingError::create(&error.path, error.source))?;
-        let events = SealedFile::create(&directory.events_file(), recipient, LogKind::Events, start.wall)?;
-        Ok(Reservation { events, directory, recipient: *recipient, start })
+        let (spool, recipient) = (spool.clone(), *recipient);
+        let stopped = RecordingError::WriterStopped { path: spool.root().to_owned() };
+        let reserved = tokio::task::spawn_blocking(move || {
+            let directory = SessionDirectory::create(&spool, session, start.wall)
+                .map_err(|error| RecordingError::create(&error.path, error.source))?;
+            let path = directory.events_file();
+            let events = SealedFile::create(&path, &recipient, LogKind::Events, start.wall)?;
+            Ok(Reservation { events, directory, recipient, start })
+        });
+        reserved.await.unwrap_or(Err(stopped))
     }
 
     /// Records an event; opens the channel's file on `ChannelOpen` of a session channel, and closes it on

@@ -19,6 +19,7 @@ use portreeve_core::id::SessionId;
 use portreeve_core::record::ChannelNumber;
 use portreeve_core::utc::UtcTime;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tracing::warn;
 
 /// Ends the name of a session directory that is still written.
@@ -134,10 +135,19 @@ impl SessionDirectory {
 
 impl Drop for SessionDirectory {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = fs::remove_dir_all(&self.part)
-        {
-            warn!(path = %self.part.display(), %error, "cannot remove an unused session directory");
+        if self.kept {
+            return;
+        }
+        let part = std::mem::take(&mut self.part);
+        let remove = move || {
+            if let Err(error) = fs::remove_dir_all(&part) {
+                warn!(path = %part.display(), %error, "cannot remove an unused session directory");
+            }
+        };
+        // A worker of the async runtime must not wait for the disk.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

@@ -116,6 +116,7 @@ impl<'g> Arrival<'g> {
         };
         outcome.facts().hostname = Some(target.hostname.to_string());
         let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, SystemTime::now())
+            .await
             .map_err(|error| recording_failed(&error))?;
         let now = SystemTime::now();
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
