@@ -120,8 +120,7 @@ pub struct Metrics {
     connections: Family<OutcomeLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
     relayed: Family<DirectionLabel, Counter>,
-    /// Sessions that are relaying now.
-    pub sessions_active: Gauge,
+    sessions_active: Gauge,
     /// Target host keys that were not the pinned ones.
     pub host_key_changes: Counter,
     /// Access events that are missing from the access log.
@@ -139,6 +138,10 @@ pub struct Metrics {
     policy_generation: Gauge,
     policy_rejected: Gauge,
 }
+
+/// One session that is relaying, until it is dropped.
+#[derive(Debug)]
+pub struct ActiveSession(Gauge);
 
 /// Asks for the kernel program's counters at each scrape.
 struct PacketCounters<F>(F);
@@ -246,6 +249,12 @@ impl Metrics {
         self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// Counts a session as relaying until what this returns is dropped.
+    pub fn session_begins(&self) -> ActiveSession {
+        self.sessions_active.inc();
+        ActiveSession(self.sessions_active.clone())
+    }
+
     /// Counts relayed channel data, in bytes.
     pub fn relayed(&self, direction: Direction, bytes: u64) {
         self.relayed.get_or_create(&DirectionLabel { direction }).inc_by(bytes);
@@ -262,6 +271,12 @@ impl Metrics {
     pub fn policy_rejected(&self) {
         self.reloads.get_or_create(&ReloadLabel { result: ReloadResult::rejected }).inc();
         self.policy_rejected.set(1);
+    }
+}
+
+impl Drop for ActiveSession {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

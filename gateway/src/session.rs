@@ -64,10 +64,10 @@ pub async fn serve(gateway: Arc<Gateway>, accepted: Accepted) {
     let id = SessionId::from_random_bytes(rand::random());
     let flow = accepted.flow();
     let span = tracing::info_span!("session", %id, client = %flow.client, target = %flow.original_dst);
-    let mut outcome = SessionOutcome::begin(id, flow);
-    async {
+    let mut outcome = SessionOutcome::begin(id, flow, gateway.access_log.clone(), gateway.metrics.clone());
+    async move {
         let ending = connection(&gateway, id, accepted, &mut outcome).await;
-        outcome.finish(ending, &gateway.access_log, &gateway.metrics);
+        outcome.finish(ending);
     }
     .instrument(span)
     .await;
@@ -90,7 +90,9 @@ async fn connection(
     };
 
     // The record exists and the target's host key is known before the user sees a byte of SSH.
-    let dialled = match arrival.dial(outcome).await {
+    let registry = &gateway.registry;
+    let dialled = registry.unless_closed(arrival.dial(outcome)).await;
+    let dialled = match dialled.map_err(refusal::ended).flatten() {
         Ok(dialled) => dialled,
         Err(refusal) => {
             let (stream, _permit) = accepted.into_parts();
@@ -99,7 +101,8 @@ async fn connection(
         }
     };
     let (stream, mut permit) = accepted.into_parts();
-    let (attempt, asked) = match dialled.ask_login(stream, outcome).await {
+    let asked = registry.unless_closed(dialled.ask_login(stream, outcome)).await;
+    let (attempt, asked) = match asked.map_err(|end| refusal::ended(end).ending).flatten() {
         Ok(asked) => asked,
         Err(ending) => return ending,
     };
@@ -113,6 +116,6 @@ async fn connection(
         }
     };
     permit.logged_in();
-    outcome.let_in(&gateway.metrics);
+    outcome.let_in();
     session.relay(attempt.admit(), outcome).await
 }

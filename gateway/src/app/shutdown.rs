@@ -11,15 +11,15 @@ use tokio::task::{JoinError, JoinSet};
 use crate::datapath::Datapath;
 use crate::session::Gateway;
 
-/// How long live sessions may take to close.
+/// How long connections may take to close.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the access log may take for its last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Ends the live sessions and waits for them and their access-log lines.
+/// Ends every connection and waits for them and their access-log lines.
 pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
-    gateway.registry.end_all();
+    gateway.registry.close();
     let drained = async {
         while let Some(finished) = sessions.join_next().await {
             log_panic(finished);

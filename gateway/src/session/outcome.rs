@@ -1,4 +1,7 @@
-//! How a connection ended: written once, to the access log and to the metrics.
+//! How a connection ended: written once, to the access log and to the metrics, however it ended.
+//!
+//! Invariant: a [`SessionOutcome`] that is dropped before it was finished, because the connection was cut
+//! or its task panicked, writes that.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +27,9 @@ pub struct SessionOutcome {
     started: Instant,
     event: AccessEvent,
     let_in: bool,
+    ending: Option<Ending>,
+    log: AccessLog,
+    metrics: Metrics,
 }
 
 impl Ending {
@@ -34,8 +40,8 @@ impl Ending {
 }
 
 impl SessionOutcome {
-    /// Starts with what is known at accept.
-    pub fn begin(id: SessionId, flow: FlowTuple) -> Self {
+    /// Starts with what is known at accept; ends in `log` and `metrics`.
+    pub fn begin(id: SessionId, flow: FlowTuple, log: AccessLog, metrics: Metrics) -> Self {
         let event = AccessEvent {
             started: now(),
             session: id.to_string(),
@@ -43,7 +49,7 @@ impl SessionOutcome {
             target: flow.original_dst.to_string(),
             ..AccessEvent::default()
         };
-        Self { started: Instant::now(), event, let_in: false }
+        Self { started: Instant::now(), event, let_in: false, ending: None, log, metrics }
     }
 
     /// The facts, to be filled in as they become known.
@@ -57,30 +63,92 @@ impl SessionOutcome {
     }
 
     /// The user was let in.
-    pub fn let_in(&mut self, metrics: &Metrics) {
+    pub fn let_in(&mut self) {
         self.let_in = true;
-        metrics.login_duration.observe(self.started.elapsed().as_secs_f64());
+        self.metrics.login_duration.observe(self.started.elapsed().as_secs_f64());
     }
 
-    /// Writes the outcome; a connection has one.
-    pub fn finish(mut self, ending: Ending, log: &AccessLog, metrics: &Metrics) {
+    /// Writes the outcome.
+    pub fn finish(mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+}
+
+impl Drop for SessionOutcome {
+    fn drop(&mut self) {
+        let ending = self.ending.take().unwrap_or_else(unfinished);
         let elapsed = self.started.elapsed();
         self.event.time = now();
         self.event.duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         self.event.outcome = ending.outcome.as_str();
         self.event.reason = ending.reason;
-        metrics.connection_ended(ending.outcome);
+        self.metrics.connection_ended(ending.outcome);
         if self.let_in {
-            metrics.session_duration.observe(elapsed.as_secs_f64());
-            metrics.relayed(Direction::upstream, self.event.client_bytes);
-            metrics.relayed(Direction::downstream, self.event.target_bytes);
+            self.metrics.session_duration.observe(elapsed.as_secs_f64());
+            self.metrics.relayed(Direction::upstream, self.event.client_bytes);
+            self.metrics.relayed(Direction::downstream, self.event.target_bytes);
         }
         tracing::info!(outcome = self.event.outcome, reason = %self.event.reason, "connection ended");
-        log.write(&self.event);
+        self.log.write(&self.event);
+    }
+}
+
+/// The ending of a connection whose task did not come to one.
+fn unfinished() -> Ending {
+    if std::thread::panicking() {
+        Ending::new(ConnectionOutcome::Failed, "an error inside the gateway")
+    } else {
+        Ending::new(
+            ConnectionOutcome::Shutdown,
+            "the gateway stopped, and the connection did not close in time",
+        )
     }
 }
 
 /// The time in UTC, RFC 3339.
 fn now() -> String {
     UtcTime::from(SystemTime::now()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use portreeve_core::config::daemon::AccessLog as Destination;
+    use portreeve_core::net::{ClientAddr, OriginalDst};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_or_panics_has_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let log = AccessLog::open(Destination::File(path.clone()), Metrics::default()).unwrap();
+        let flow = FlowTuple {
+            client: ClientAddr::new("192.0.2.1:40000".parse().unwrap()),
+            original_dst: OriginalDst::new("10.1.2.3:22".parse().unwrap()),
+        };
+        let begin = |id| {
+            SessionOutcome::begin(
+                SessionId::from_random_bytes([id; 16]),
+                flow,
+                log.clone(),
+                Metrics::default(),
+            )
+        };
+        let (finished, cut, failed) = (begin(1), begin(2), begin(3));
+        finished.finish(Ending::new(ConnectionOutcome::Closed, "closed by the user"));
+        drop(cut);
+        let task = tokio::spawn(async move {
+            let _failed = failed;
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        log.flush().await;
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let outcomes: Vec<serde_json::Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["outcome"].take())
+            .collect();
+        assert_eq!(outcomes, ["closed", "shutdown", "failed"]);
+    }
 }

@@ -12,7 +12,7 @@ use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
 use portreeve_core::net::FlowTuple;
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::snapshot::PolicySnapshot;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Why a live session is told to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Basis {
 #[derive(Debug, Default)]
 pub struct Registry {
     live: Mutex<HashMap<SessionId, Live>>,
+    /// Whether the gateway stops; set once, under the lock of `live`.
+    closed: watch::Sender<bool>,
 }
 
 /// A place in the registry; dropping it leaves.
@@ -57,11 +59,32 @@ struct Live {
 }
 
 impl Registry {
-    /// Enters a session, which is told through its entry when it must end.
+    /// Enters a session, which is told through its entry when it must end: at once if the registry is
+    /// closed.
     pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> Entry {
         let (tell, end) = oneshot::channel();
-        self.live().insert(id, Live { basis, end: tell });
+        let session = Live { basis, end: tell };
+        let mut live = self.live();
+        if *self.closed.borrow() {
+            session.tell(End::Shutdown);
+        } else {
+            live.insert(id, session);
+        }
         Entry { registry: Arc::clone(self), id, end }
+    }
+
+    /// Runs a step of a connection that has no entry yet, unless the gateway stops before its end.
+    ///
+    /// # Errors
+    /// [`End::Shutdown`]; the step is dropped then, or was never begun.
+    pub async fn unless_closed<T>(&self, step: impl Future<Output = T>) -> Result<T, End> {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is in `self`: it is not gone.
+            _ = closed.wait_for(|closed| *closed) => Err(End::Shutdown),
+            done = step => Ok(done),
+        }
     }
 
     /// Ends every session whose grant `policy` does not hold any more; returns how many.
@@ -69,9 +92,15 @@ impl Registry {
         self.end_where(|basis| still_granted(policy, basis).err().map(End::Revoked))
     }
 
-    /// Ends every session because the gateway stops; returns how many.
-    pub fn end_all(&self) -> usize {
-        self.end_where(|_| Some(End::Shutdown))
+    /// Ends every session because the gateway stops, and every connection on its way to one; returns how
+    /// many sessions there were.
+    pub fn close(&self) -> usize {
+        let mut live = self.live();
+        self.closed.send_replace(true);
+        let ended = std::mem::take(&mut *live);
+        let count = ended.len();
+        ended.into_values().for_each(|session| session.tell(End::Shutdown));
+        count
     }
 
     /// How many sessions are live.
@@ -88,17 +117,24 @@ impl Registry {
         let mut live = self.live();
         let ended: Vec<(SessionId, End)> =
             live.iter().filter_map(|(id, session)| Some((*id, why(&session.basis)?))).collect();
-        for (id, end) in &ended {
-            // A session that is just ending by itself does not listen any more.
-            if let Some(session) = live.remove(id)
-                && session.end.send(end.clone()).is_err()
-            {}
+        let count = ended.len();
+        for (id, end) in ended {
+            if let Some(session) = live.remove(&id) {
+                session.tell(end);
+            }
         }
-        ended.len()
+        count
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<SessionId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn tell(self, end: End) {
+        // A session that is just ending by itself does not listen any more.
+        self.end.send(end).unwrap_or_default();
     }
 }
 
@@ -234,5 +270,19 @@ mod tests {
         let why = "the network policy \"out\" now blocks this connection".to_owned();
         assert_eq!(entry.unless_told(async { begun = true }).await, Err(End::Revoked(why)));
         assert!(!begun, "the log-in was begun");
+    }
+    #[tokio::test]
+    async fn a_closed_registry_ends_who_is_in_it_who_comes_late_and_who_is_on_the_way() {
+        let (granted, registry) = (audit(true), Arc::new(Registry::default()));
+        let enter = |n| registry.enter(SessionId::from_random_bytes([n; 16]), basis(&granted));
+        let mut early = enter(1);
+        assert_eq!(registry.unless_closed(async { 1 }).await, Ok(1));
+        let on_the_way = registry.unless_closed(std::future::pending::<()>());
+        let (ended, closed) = tokio::join!(on_the_way, async { registry.close() });
+        assert_eq!((ended, closed), (Err(End::Shutdown), 1));
+        assert_eq!(early.told_to_end().await, End::Shutdown);
+        assert_eq!(enter(2).told_to_end().await, End::Shutdown);
+        assert_eq!(registry.unless_closed(async { 1 }).await, Err(End::Shutdown));
+        assert!(registry.is_empty());
     }
 }

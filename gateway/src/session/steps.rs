@@ -246,7 +246,7 @@ impl Session<'_> {
     ) -> Ending {
         let gateway = self.gateway;
         tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
-        gateway.metrics.sessions_active.inc();
+        let active = gateway.metrics.session_begins();
         let observer =
             Arc::new(RecordingObserver::new(self.recorder.clone(), gateway.config.recording.on_failure));
         let mut told = None;
@@ -258,7 +258,7 @@ impl Session<'_> {
         };
         let permissions = self.grant.permissions();
         let relayed = relay::run(downstream, self.upstream, permissions, Arc::clone(&observer), end).await;
-        gateway.metrics.sessions_active.dec();
+        drop(active);
         let facts = outcome.facts();
         facts.client_bytes = relayed.client_bytes;
         facts.target_bytes = relayed.target_bytes;

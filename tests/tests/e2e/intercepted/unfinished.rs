@@ -1,10 +1,12 @@
 //! Connections that policy or the gateway's end meets before their session begins.
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use portreeve_tests::deadline::until;
+use portreeve_tests::topology::{SSH_PORT, TARGET4, at};
 use portreeve_tests::{Companion, Options, Testbed};
 
 use super::{Check, access_event, policy};
@@ -14,6 +16,7 @@ use crate::ssh::{LIMIT, TARGET};
 pub(super) const CHECKS: &[Check] = &[
     Check::new("a_grant_that_is_withdrawn_during_the_log_in_lets_nobody_in", revoked_during_log_in),
     Check::new("a_stop_during_the_log_in_tells_the_user", stopped_during_log_in),
+    Check::new("a_stop_does_not_wait_for_clients_that_stall", stopped_during_handshakes),
 ];
 
 /// How long an end may take that waits for nobody.
@@ -68,4 +71,24 @@ fn stopped_during_log_in(_: &Beds) -> Result<()> {
     ensure!(begun.elapsed() < AT_ONCE, "the stop took {:?}", begun.elapsed());
     session.wait(AT_ONCE)?;
     ensure_told(&bed, "portreeve: the gateway is stopping", "shutdown")
+}
+
+fn stopped_during_handshakes(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let mut stalled = Vec::new();
+    for opening in [&b""[..], b"SSH-2.0-stalls\r\n"] {
+        let mut stream = bed.client_netns().connect(at(TARGET4, SSH_PORT))?;
+        stream.write_all(opening)?;
+        // The target is dialled, and the client's turn has come.
+        stream.read_exact(&mut [0; 8])?;
+        stalled.push(stream);
+    }
+    let begun = Instant::now();
+    bed.gateway_mut()?.stop()?;
+    ensure!(begun.elapsed() < AT_ONCE, "the stop took {:?}", begun.elapsed());
+    let log = bed.gateway()?.access_log()?;
+    let ends: Vec<_> = log.iter().filter(|event| event["outcome"] == "shutdown").collect();
+    ensure!(ends.len() == stalled.len(), "{log:?}");
+    ensure!(ends.iter().all(|event| event["host_key_verdict"] == "known"), "{ends:?}");
+    Ok(())
 }
