@@ -4,6 +4,7 @@
 //! start changes nothing of what ran before.
 
 mod interfaces;
+mod open_files;
 mod reload;
 mod shutdown;
 
@@ -41,6 +42,7 @@ use crate::telemetry::with_causes;
 /// When it cannot start, with what to do about it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    open_files::raise_limit(config.limits.connections);
     let policy = store::load(&config.policy_file, Generation(1))?;
     reload::log_warnings(&policy.warnings);
     let endpoint = match config.metrics_listen {

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use portreeve_tests::deadline::until;
 use portreeve_tests::topology::{ECHO_PORT, OPEN4, OPEN6, SSH_PORT, TARGET4, TARGET6, at};
 use portreeve_tests::{Companion, Options, Testbed};
@@ -16,6 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_stopped_daemon_leaves_targets_closed_and_the_rest_open", stopped),
     Check::new("an_orderly_stop_tells_the_user", stop_tells),
     Check::new("the_number_of_live_sessions_is_shown", live_sessions),
+    Check::new("the_limit_of_open_files_is_raised_and_too_low_a_one_told", open_files),
 ];
 
 /// Targets do not answer; everything else does.
@@ -90,4 +91,20 @@ fn live_sessions(_: &Beds) -> Result<()> {
     until("no live session", super::SOON, || {
         Ok((metric(gateway, sample::SESSIONS_ACTIVE)? == 0.0).then_some(()))
     })
+}
+
+fn open_files(_: &Beds) -> Result<()> {
+    let connections = 1_000_000;
+    let config = Some(format!("[limits]\nconnections = {connections}\n"));
+    let bed = own(&Options { config, ..Options::default() })?;
+    let pid = bed.gateway()?.pid().context("no gateway runs")?;
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("no limit")?;
+    let [soft, hard, _] = line.split_whitespace().collect::<Vec<_>>()[..] else { bail!("{line}") };
+    ensure!(soft == hard, "{line}");
+    if hard.parse::<u64>().is_ok_and(|hard| hard < connections * 5) {
+        let log = bed.gateway()?.log()?;
+        ensure!(log.contains("limits.connections = 1000000") && log.contains(hard), "{log}");
+    }
+    Ok(())
 }
