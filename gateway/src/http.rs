@@ -1,22 +1,34 @@
 //! The HTTP endpoints for machines that watch the gateway: `/metrics`, `/livez`, `/readyz`.
 //!
-//! Read-only and without secrets; bind it to an address that only the monitoring reaches.
+//! Read-only and without secrets; bind it to an address that only the monitoring reaches. A connection has
+//! one answer, and there are few at a time, each of which ends in seconds: whoever reaches the address can
+//! take no descriptors from sessions.
+
+mod bounded;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use self::bounded::Bounded;
 use crate::metrics::Exposition;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Most connections at a time; further ones wait.
+const CONNECTIONS: usize = 32;
+/// How long a connection may take in all.
+const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Whether the gateway serves connections: set while the datapath steers all interfaces to a listener.
 #[derive(Clone, Debug, Default)]
@@ -54,14 +66,31 @@ impl Endpoint {
 
     /// Answers until the task is dropped.
     pub async fn serve(self, exposition: Exposition, ready: Readiness) {
+        self.serve_within(CONNECTIONS, LIFETIME, exposition, ready).await;
+    }
+
+    async fn serve_within(
+        self,
+        connections: usize,
+        lifetime: Duration,
+        exposition: Exposition,
+        ready: Readiness,
+    ) {
         let app = Router::new()
             .route("/metrics", get(metrics).with_state(Arc::new(exposition)))
             .route("/livez", get(|| async { "live\n" }))
-            .route("/readyz", get(readiness).with_state(ready));
-        if let Err(error) = axum::serve(self.0, app).await {
+            .route("/readyz", get(readiness).with_state(ready))
+            .layer(map_response(closing));
+        if let Err(error) = axum::serve(Bounded::new(self.0, connections, lifetime), app).await {
             tracing::error!(%error, "the metrics endpoint has failed");
         }
     }
+}
+
+/// Ends the connection with its answer.
+async fn closing(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 async fn metrics(State(exposition): State<Arc<Exposition>>) -> impl IntoResponse {
@@ -76,5 +105,38 @@ async fn readiness(State(ready): State<Readiness>) -> impl IntoResponse {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not steering\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn clients_that_stall_are_cut_and_make_room() {
+        let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = endpoint.0.local_addr().unwrap();
+        let exposition = Metrics::default().exposition(Vec::new);
+        let lifetime = Duration::from_millis(300);
+        let task = tokio::spawn(endpoint.serve_within(2, lifetime, exposition, Readiness::default()));
+
+        let begun = std::time::Instant::now();
+        let mut silent = TcpStream::connect(addr).await.unwrap();
+        let mut slow = TcpStream::connect(addr).await.unwrap();
+        slow.write_all(b"GET /livez HTTP/1.1\r\nHost").await.unwrap();
+        let mut third = TcpStream::connect(addr).await.unwrap();
+        third.write_all(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        third.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("live\n"), "{answer}");
+        assert!(begun.elapsed() >= lifetime, "there was room for a third");
+        for stalled in [&mut silent, &mut slow] {
+            assert_eq!(stalled.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        }
+        task.abort();
     }
 }
