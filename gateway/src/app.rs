@@ -43,13 +43,14 @@ use crate::telemetry::with_causes;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     open_files::raise_limit(config.limits.connections);
+    // Watched before it is read, so that no change falls between.
+    let watch = FileWatch::new(&config.policy_file)?;
     let policy = store::load(&config.policy_file, Generation(1))?;
     reload::log_warnings(&policy.warnings);
     let endpoint = match config.metrics_listen {
         Some(addr) => Some(Endpoint::bind(addr).await?),
         None => None,
     };
-    let watch = FileWatch::new(&config.policy_file)?;
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
     let metrics = Metrics::default();
     let gateway = Arc::new(gateway(config, policy, metrics.clone())?);

@@ -162,4 +162,18 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap();
         task.abort();
     }
+
+    #[tokio::test]
+    async fn a_change_that_nobody_waited_for_yet_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.toml");
+        fs::write(&path, "old").unwrap();
+        let watch = FileWatch::new(&path).unwrap();
+        fs::write(&path, "new").unwrap();
+        tokio::time::sleep(SETTLE).await;
+        let (sender, mut changes) = mpsc::channel(1);
+        let task = tokio::spawn(watch.report(sender));
+        tokio::time::timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap();
+        task.abort();
+    }
 }
