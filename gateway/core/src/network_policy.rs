@@ -192,6 +192,11 @@ impl NetworkPolicy {
         if failed.is_empty() { PolicyOutcome::Matched } else { PolicyOutcome::NotMatched { failed } }
     }
 
+    /// Whether it is asked, and depends on the port that the user's side connects from.
+    pub fn asks_source_port(&self) -> bool {
+        self.enabled && self.conditions().any(|(_, expression)| expression.asks_source_port())
+    }
+
     fn conditions(&self) -> impl Iterator<Item = (Condition, &Expression)> {
         [
             (Condition::Traffic, &self.traffic),

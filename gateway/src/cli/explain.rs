@@ -25,22 +25,33 @@ Decides as the gateway would, with the policy file as it is on disk, and says wh
 Exit status 0 means granted, 3 means denied.
 
 Example:
-  portreeve explain --from 10.1.1.7 --to 10.2.0.5:22 --login root")]
+  portreeve explain --from 10.1.1.7 --to 10.2.0.5:22 --login root
+
+A port of the user's side matters only where a rule asks for net.src.port:
+  portreeve explain --from 10.1.1.7:50000 --to 10.2.0.5:22 --login root
+  portreeve explain --from '[2001:db8::7]:50000' --to '[2001:db8:2::5]:22' --login root")]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     config: ConfigArg,
     /// Use this policy file instead of the configured one
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The user's address
-    #[arg(long, value_name = "ADDR")]
-    from: IpAddr,
+    /// The user's address, and the port they connect from
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
+    from: Source,
     /// The target's address and port
     #[arg(long, value_name = "ADDR:PORT")]
     to: SocketAddr,
     /// The login asked for
     #[arg(long, value_name = "NAME")]
     login: String,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    ip: IpAddr,
+    port: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +62,9 @@ struct Answer {
     network_policies: Vec<PolicyTrace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     infrastructure: Option<Explanation>,
+    /// What makes the answer doubtful.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl ExplainArgs {
@@ -61,10 +75,13 @@ impl ExplainArgs {
         };
         let policy = store::load(&policy_file, Generation(1))?.snapshot;
         let flow = FlowTuple {
-            client: ClientAddr::new(SocketAddr::new(self.from, 0)),
+            client: ClientAddr::new(SocketAddr::new(self.from.ip, self.from.port.unwrap_or(0))),
             original_dst: OriginalDst::new(self.to),
         };
-        let answer = explain(&policy, flow, &Login::new(&self.login)?);
+        let mut answer = explain(&policy, flow, &Login::new(&self.login)?);
+        if self.from.port.is_none() {
+            answer.note = port_asked_for(&policy);
+        }
         if json {
             print::json(&answer)?;
         } else {
@@ -109,7 +126,28 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
         identity: identity.map(|identity| identity.email.to_string()),
         network_policies,
         infrastructure: infrastructure.map(|(_, explanation)| explanation),
+        note: None,
     }
+}
+
+/// Names the network policies whose verdict a missing port may have changed.
+fn port_asked_for(policy: &PolicySnapshot) -> Option<String> {
+    let asking = policy.network.policies().iter().filter(|policy| policy.asks_source_port());
+    let names: Vec<_> = asking.map(|policy| format!("{:?}", policy.name)).collect();
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        format!("{names}: asks for net.src.port, which was taken as 0: give it with --from ADDR:PORT")
+    })
+}
+
+/// `ADDR`, `IPV4:PORT` or `[IPV6]:PORT`.
+fn source(text: &str) -> Result<Source, String> {
+    if let Ok(ip) = text.parse() {
+        return Ok(Source { ip, port: None });
+    }
+    let addr: Result<SocketAddr, _> = text.parse();
+    addr.map(|addr| Source { ip: addr.ip(), port: Some(addr.port()) })
+        .map_err(|_| "write an address, as 10.1.1.7, 10.1.1.7:50000 or [2001:db8::7]:50000".to_owned())
 }
 
 fn print_for_people(answer: &Answer) -> std::io::Result<()> {
@@ -121,5 +159,40 @@ fn print_for_people(answer: &Answer) -> std::io::Result<()> {
     if let Some(infrastructure) = &answer.infrastructure {
         print::line(&infrastructure.to_string())?;
     }
+    if let Some(note) = &answer.note {
+        print::line(&format!("note: {note}"))?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use portreeve_core::config::Format;
+    use portreeve_core::config::policy;
+
+    use super::*;
+
+    #[test]
+    fn a_source_has_a_port_or_none() {
+        for (text, port) in [("10.1.1.7", None), ("10.1.1.7:5", Some(5)), ("::1", None), ("[::1]:5", Some(5))]
+        {
+            assert_eq!(source(text).unwrap().port, port, "{text}");
+        }
+        assert!(source("nowhere").is_err());
+    }
+
+    #[test]
+    fn a_port_that_a_rule_asks_for_is_told() {
+        let note = |traffic: &str, enabled: bool| {
+            let text = format!(
+                r#"targets = []
+                   rules = [{{ name = "low", action = "block", precedence = 1, enabled = {enabled}, traffic = '{traffic}' }}]"#
+            );
+            let loaded = policy::load(&text, Format::Toml, "policy.toml", Generation(1)).unwrap();
+            port_asked_for(&loaded.snapshot)
+        };
+        let asks = "net.dst.port == 22 and not (net.src.port >= 1024)";
+        assert!(note(asks, true).unwrap().contains("\"low\""));
+        assert_eq!((note(asks, false), note("net.dst.port == 22", true)), (None, None));
+    }
 }

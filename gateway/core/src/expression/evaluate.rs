@@ -75,6 +75,15 @@ impl Predicate {
             }
         }
     }
+
+    /// Whether some comparison is about `field`.
+    pub(super) fn asks(&self, field: Field) -> bool {
+        match self {
+            Self::Or(parts) | Self::And(parts) => parts.iter().any(|part| part.asks(field)),
+            Self::Not(part) => part.asks(field),
+            Self::Comparison(asked, _) => *asked == field,
+        }
+    }
 }
 
 /// Whether one result is true, after a look at all of them for an error.

@@ -52,6 +52,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use evaluate::Predicate;
+use field::Field;
 use syntax::Problem;
 
 /// The longest source of an expression, in bytes; longer enumerations belong in a list.
@@ -93,6 +94,11 @@ impl Expression {
     /// [`EvaluationError`] when any part of it cannot be evaluated; callers deny.
     pub fn evaluate(&self, facts: &FlowFacts<'_>) -> Result<bool, EvaluationError> {
         self.predicate.holds(facts)
+    }
+
+    /// Whether its value may depend on `net.src.port`, which is known of a connection and not of a user.
+    pub fn asks_source_port(&self) -> bool {
+        self.predicate.asks(Field::SourcePort)
     }
 
     /// The text it was parsed from.
