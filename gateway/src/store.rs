@@ -70,9 +70,8 @@ pub struct FileWatch {
 pub fn load(path: &Path, generation: Generation) -> Result<LoadedPolicy, LoadError> {
     let text =
         fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let format = if json { Format::Json } else { Format::Toml };
-    Ok(policy::load(&text, format, &path.to_string_lossy(), generation)?)
+    let name = path.to_string_lossy();
+    Ok(policy::load(&text, Format::of_file(&name), &name, generation)?)
 }
 
 impl PolicyStore {

@@ -55,6 +55,7 @@ impl PolicySnapshot {
     pub fn network_verdict(&self, flow: FlowTuple, identity: Option<&Identity>) -> NetworkVerdict {
         network_policy::evaluate(&self.network, &self.facts(flow, identity))
     }
+
     /// What a user asks for, for the infrastructure policies.
     pub fn access_request<'a>(
         &'a self,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use portreeve_core::id::Generation;
-use portreeve_core::infrastructure::{self, AccessRequest, Explanation};
+use portreeve_core::infrastructure::{self, Explanation};
 use portreeve_core::login::Login;
 use portreeve_core::net::{ClientAddr, FlowTuple, OriginalDst};
 use portreeve_core::network_policy::{self, NetworkVerdict, PolicyTrace};
@@ -98,8 +98,7 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
     let network_policies = network_policy::explain(&policy.network, &facts);
     let verdict = policy.network_verdict(flow, identity.map(AsRef::as_ref));
     let infrastructure = identity.map(|identity| {
-        let source_country = policy.country(flow.client.ip());
-        let request = AccessRequest { flow, identity, source_country, login };
+        let request = policy.access_request(flow, identity, login);
         (
             infrastructure::authorize(&policy.infrastructure, &request),
             infrastructure::explain(&policy.infrastructure, &request),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
-use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
+use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::net::FlowTuple;
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::snapshot::PolicySnapshot;
@@ -179,12 +179,7 @@ fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
         }
         NetworkVerdict::Intercept { command_logging, .. } => command_logging,
     };
-    let request = AccessRequest {
-        flow: basis.flow,
-        identity,
-        source_country: policy.country(basis.flow.client.ip()),
-        login: basis.grant.login(),
-    };
+    let request = policy.access_request(basis.flow, identity, basis.grant.login());
     let grant = authorize(&policy.infrastructure, &request).map_err(|denial| denial.to_string())?;
     // A session that is recorded more than policy asks may go on; one that is recorded less may not.
     let recorded_enough = basis.command_logging || !command_logging;
@@ -240,7 +235,7 @@ mod tests {
         };
         let identity = Arc::clone(policy.identify(flow.client.ip()).unwrap());
         let login = Login::new("alice").unwrap();
-        let request = AccessRequest { flow, identity: &identity, source_country: None, login: &login };
+        let request = policy.access_request(flow, &identity, &login);
         let grant = authorize(&policy.infrastructure, &request).unwrap();
         let NetworkVerdict::Intercept { command_logging, .. } = policy.network_verdict(flow, Some(&identity))
         else {

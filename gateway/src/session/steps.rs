@@ -9,7 +9,7 @@ use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
 use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
-use portreeve_core::infrastructure::{AccessGrant, AccessRequest, authorize};
+use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::login::Login;
 use portreeve_core::net::FlowTuple;
 use portreeve_core::network_policy::NetworkVerdict;
@@ -196,12 +196,7 @@ impl<'g> Asked<'g> {
 
 impl KnownUser<'_> {
     fn authorize(&self, login: &Login, outcome: &mut SessionOutcome) -> Result<AccessGrant, Refusal> {
-        let request = AccessRequest {
-            flow: self.flow,
-            identity: &self.identity,
-            source_country: self.policy.country(self.flow.client.ip()),
-            login,
-        };
+        let request = self.policy.access_request(self.flow, &self.identity, login);
         let grant = authorize(&self.policy.infrastructure, &request)
             .map_err(|denial| Refusal::with_text(Outcome::Denied, &denial.user_text(), denial.to_string()))?;
         outcome.facts().granted_by = grant.granted_by().to_vec();
