@@ -26,5 +26,6 @@ pub mod prefix;
 pub mod record;
 pub mod rule;
 pub mod snapshot;
+mod suggest;
 pub mod target;
 pub mod utc;

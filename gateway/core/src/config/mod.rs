@@ -9,7 +9,6 @@ pub mod daemon;
 mod duration;
 pub mod policy;
 mod reader;
-mod suggest;
 mod tree;
 
 use std::fmt;

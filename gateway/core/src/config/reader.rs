@@ -9,9 +9,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::ptr;
 
-use super::suggest::instead;
 use super::tree::{Entry, Node, Value, push_key};
 use super::{ConfigError, ConfigErrors};
+use crate::suggest::instead;
 
 /// How many problems of a kind are shown; a generated file may have one in every object.
 const SHOWN: usize = 100;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::FlowFacts;
 use super::value::{TextType, ValueType};
+use crate::suggest::{is_nearly, nearest};
 
 /// A field that an expression may ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,36 +177,5 @@ fn unknown(spelling: &str) -> String {
 
 /// Whether only the `[*]` is missing, misplaced, or a letter is wrong.
 fn nearly_group_names(spelling: &str) -> bool {
-    edit_distance(&spelling.replace("[*]", ""), "identity.groups.name") <= 2
-}
-
-/// The candidate nearest to `word`, when it is near enough to be what was meant.
-pub(super) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    let allowed = (word.chars().count() / 3).clamp(1, 5);
-    candidates
-        .map(|candidate| (edit_distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance in characters; words beyond 64 characters count as far apart.
-fn edit_distance(a: &str, b: &str) -> usize {
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut left = i.saturating_add(1);
-        let mut next = vec![left];
-        for (to, pair) in b.iter().zip(row.windows(2)) {
-            let &[diagonal, above] = pair else { continue };
-            let replaced = diagonal.saturating_add(usize::from(from != *to));
-            left = replaced.min(above.saturating_add(1)).min(left.saturating_add(1));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
+    is_nearly(&spelling.replace("[*]", ""), "identity.groups.name", 2)
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::field::nearest;
 use super::set::{ValueSet, ValueSetBuilder};
 use super::value::{TextType, ValueError, ValueType};
+use crate::suggest::nearest;
 
 /// Named lists that an expression may refer to as `$name`.
 #[derive(Clone, Debug, Default)]

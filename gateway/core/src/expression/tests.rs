@@ -351,8 +351,8 @@ fn a_list_names_its_bad_value_and_stays_out() {
     let values = |values: &[&str]| values.iter().map(|&v| v.to_owned()).collect::<Vec<_>>();
     let mut insert = |kind, given: &[&str]| lists.insert("l", kind, &values(given)).unwrap_err().to_string();
     let bad = [
-        (ListKind::Ip, &["10.0.0.1", "10.0.0.1/8"][..], "value 1: 10.0.0.1/8 has bits set"),
-        (ListKind::Ip, &["10.0.0.0/33"], "value 0: \"10.0.0.0/33\" is no prefix"),
+        (ListKind::Ip, &["10.0.0.1", "10.0.0.1/8"][..], "value 1: \"10.0.0.1/8\" has bits set"),
+        (ListKind::Ip, &["10.0.0.0/33"], "value 0: \"10.0.0.0/33\" is no IP address or prefix"),
         (ListKind::Ip, &["example.com"], "value 0: \"example.com\" is no IP address"),
         (ListKind::Email, &["alice"], "value 0: \"alice\" is no e-mail address"),
         (ListKind::Email, &["*@example.com"], "value 0: \"*@example.com\" has a wildcard"),

@@ -8,10 +8,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
+use crate::geo::{CountryCode, CountryCodeError};
 use crate::identity::Email;
+use crate::prefix::{self, PrefixError};
+use crate::target::{Hostname, HostnameError};
 
 /// The type of a field or of the members of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +48,8 @@ pub enum ValueError {
     #[error("{0:?} is no IP address")]
     Address(String),
     /// Not a prefix.
-    #[error("{0:?} is no prefix: write it as 10.0.0.0/8 or 2001:db8::/32")]
-    Prefix(String),
-    /// A prefix whose address has bits set beyond its length.
-    #[error("{given} has bits set beyond its prefix length: write {meant}, or the address alone")]
-    HostBits {
-        /// The prefix as written.
-        given: String,
-        /// The prefix that holds the address.
-        meant: IpNet,
-    },
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
     /// Not a port.
     #[error("{0:?} is no port: write a number from 0 to 65535")]
     Port(String),
@@ -66,11 +60,11 @@ pub enum ValueError {
     #[error("{0:?} has a wildcard, which is taken literally: write `matches \".*@example\\\\.com$\"`")]
     EmailWildcard(String),
     /// Not a hostname.
-    #[error("{0:?} is no hostname: it has letters, digits, `-` and `.` only")]
-    Hostname(String),
+    #[error(transparent)]
+    Hostname(#[from] HostnameError),
     /// Not a country.
-    #[error("{0:?} is no country: write its two letters, as in \"DE\"")]
-    Country(String),
+    #[error(transparent)]
+    Country(#[from] CountryCodeError),
     /// Not a protocol.
     #[error("{0:?} is no protocol: write \"tcp\"")]
     Protocol(String),
@@ -157,21 +151,13 @@ impl TextType {
         let problem = match self {
             Self::Email if text.contains('*') => Some(ValueError::EmailWildcard(own())),
             Self::Email => Email::new(text).err().map(|_| ValueError::Email(own())),
-            Self::Hostname => (!is_hostname(text)).then(|| ValueError::Hostname(own())),
-            Self::Country => (!is_country(text)).then(|| ValueError::Country(own())),
+            Self::Hostname => Hostname::new(text).err().map(ValueError::Hostname),
+            Self::Country => CountryCode::new(text).err().map(ValueError::Country),
             Self::Protocol => (!is_protocol(&normal)).then(|| ValueError::Protocol(own())),
             Self::Exact => text.is_empty().then_some(ValueError::EmptyText),
         };
         problem.map_or(Ok(normal), Err)
     }
-}
-
-fn is_hostname(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-}
-
-fn is_country(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic())
 }
 
 fn is_protocol(text: &str) -> bool {
@@ -206,19 +192,6 @@ pub(super) fn parse_network(text: &str) -> Result<(IpAddr, IpAddr), ValueError> 
         let address = parse_address(text)?;
         return Ok((address, address));
     }
-    let net: IpNet = text.parse().map_err(|_| ValueError::Prefix(text.to_owned()))?;
-    if net.trunc() != net {
-        return Err(ValueError::HostBits { given: text.to_owned(), meant: net.trunc() });
-    }
-    let net = canonical(net);
+    let net = prefix::parse(text)?;
     Ok((net.network(), net.broadcast()))
-}
-
-/// A prefix of IPv4-mapped addresses as the IPv4 prefix it stands for.
-fn canonical(net: IpNet) -> IpNet {
-    let mapped = match net {
-        IpNet::V6(v6) => v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
-        IpNet::V4(_) => None,
-    };
-    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(net, IpNet::V4)
 }

@@ -4,13 +4,13 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::super::reader::Object;
-use super::super::suggest::instead;
 use super::super::tree::Node;
 use super::Known;
 use crate::geo::CountryCode;
 use crate::identity::Email;
 use crate::prefix;
 use crate::rule::{AccessRule, Attribute, RuleSet};
+use crate::suggest::instead;
 
 /// Every kind that can be evaluated here.
 const KINDS: &[&str] = &[

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::super::reader::Object;
-use super::super::suggest::instead;
 use super::super::tree::{Node, Value};
 use super::{Known, access_rules, targets};
 use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions};
 use crate::login::Login;
+use crate::suggest::instead;
 use crate::target::{Hostname, TargetCriteria, TargetSelector};
 
 pub(super) fn read(nodes: &[Node<'_>], known: &Known<'_>) -> Vec<Application> {

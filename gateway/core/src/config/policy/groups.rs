@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::reader::{Object, Problems};
-use super::super::suggest::instead;
 use super::super::tree::Node;
 use super::{Known, access_rules};
 use crate::access_group::{AccessGroup, AccessGroups, GroupError};
+use crate::suggest::instead;
 
 /// The groups of a policy file before their rules are read.
 #[derive(Debug, Default)]

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::super::reader::{Object, Problems};
-use super::super::suggest::instead;
 use super::super::tree::Node;
 use crate::expression::{ListError, ListKind, Lists};
 use crate::identity::Email;
 use crate::prefix::{self, PrefixTable};
+use crate::suggest::instead;
 
 /// The lists of a policy file.
 #[derive(Debug, Default)]

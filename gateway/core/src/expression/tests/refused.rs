@@ -63,8 +63,8 @@ fn values_of_the_wrong_type() {
         ("net.dst.ip in {10.0.0.1 ^\"10.0.0.0/8\"}", "write \"10.0.0.0/8\" without its quotes"),
         ("net.dst.ip == ^10.0.0.0/8", "write `net.dst.ip in {10.0.0.0/8}`"),
         ("net.dst.ip == ^22", "\"22\" is no IP address"),
-        ("net.dst.ip in {^10.0.0.0/33}", "is no prefix"),
-        ("net.dst.ip in {^10.0.0.1/8}", "write 10.0.0.0/8, or the address alone"),
+        ("net.dst.ip in {^10.0.0.0/33}", "is no IP address or prefix"),
+        ("net.dst.ip in {^10.0.0.1/8}", "write 10.0.0.0/8"),
         ("net.dst.ip in {^10.0.0.9..10.0.0.1}", "ends before it begins"),
         ("net.dst.ip in {^10.0.0.9..::1}", "mixes IPv4 and IPv6"),
         ("net.dst.ip in {^10.0.0.0/8..11.0.0.0}", "\"10.0.0.0/8\" is no IP address"),
@@ -91,6 +91,7 @@ fn values_of_the_wrong_type() {
         ("net.src.geo.country == ^DE", "write \"DE\""),
         ("net.protocol == ^\"tpc\"", "write \"tcp\""),
         ("access.target == ^\"web 1\"", "is no hostname"),
+        (&format!("access.target == ^\"{}\"", "x".repeat(254)), "at most 253 characters"),
     ]);
 }
 

@@ -1,19 +1,20 @@
-//! Which known word was probably meant.
+//! Which known word was probably meant, for messages about unknown ones. Case, and `-` for `_`, are no
+//! difference; words are compared up to their 64th character.
 
-/// The known word nearest to `word`, if one is near enough to be a slip of the fingers.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+/// The known word nearest to `word`, the first of equals, if one is near enough to be a slip of the fingers.
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let word = folded(word);
     let limit = (word.len() / 3).clamp(1, 3);
     known
         .into_iter()
         .map(|candidate| (distance(&word, &folded(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
-        .min()
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
 /// The end of a message about an unknown word: what to write instead.
-pub(super) fn instead(word: &str, known: &[&str]) -> String {
+pub(crate) fn instead(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean {near:?}?"),
         None => match known {
@@ -23,6 +24,11 @@ pub(super) fn instead(word: &str, known: &[&str]) -> String {
             many => format!("there are {}, and none is like it", many.len()),
         },
     }
+}
+
+/// Whether `word` is `known` but for slips, at most this many.
+pub(crate) fn is_nearly(word: &str, known: &str, slips: usize) -> bool {
+    distance(&folded(word), &folded(known)) <= slips
 }
 
 fn folded(word: &str) -> Vec<char> {
