@@ -72,7 +72,8 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
 /// Writes a secret to a new file of mode 0600 and syncs it.
 ///
 /// # Errors
-/// [`SecretFileError::Exists`] when there is a file already; it is not touched.
+/// [`SecretFileError::Exists`] when there is a file already; it is not touched. After any other error
+/// there is none.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
     let failed = |source: io::Error| {
         if source.kind() == io::ErrorKind::AlreadyExists {
@@ -82,7 +83,11 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
         }
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a secret would stand in the way of the next try; that error comes first.
+        std::fs::remove_file(path).ok();
+        failed(error)
+    })
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ pub fn load_account_secret(state_dir: &Path) -> Result<AccountSecret, AccountKey
     Ok(AccountSecret::new(*secret))
 }
 
-/// Makes the keys of a new account; refuses to touch existing ones.
+/// Makes the keys of a new account, all or none; refuses to touch existing ones.
 ///
 /// # Errors
 /// [`AccountKeyError::File`] with [`SecretFileError::Exists`] when either file is there already.
@@ -233,8 +233,12 @@ pub fn init(state_dir: &Path, algorithm: CaAlgorithm) -> Result<CaKey, AccountKe
     }
     let (key, pem) = CaKey::generate(algorithm, "portreeve user CA")?;
     let secret = Zeroizing::new(rand::random::<[u8; 32]>());
-    secret_file::write_new(&state_dir.join(ACCOUNT_SECRET_FILE), hex::encode(*secret).as_bytes())?;
-    secret_file::write_new(&state_dir.join(CA_KEY_FILE), pem.as_bytes())?;
+    let secret_file = state_dir.join(ACCOUNT_SECRET_FILE);
+    secret_file::write_new(&secret_file, hex::encode(*secret).as_bytes())?;
+    secret_file::write_new(&state_dir.join(CA_KEY_FILE), pem.as_bytes()).inspect_err(|_| {
+        // The next try must not find half an account. A file that stays is named by it.
+        fs::remove_file(&secret_file).ok();
+    })?;
     Ok(key)
 }
 
@@ -322,6 +326,16 @@ mod tests {
             Err(AccountKeyError::File(SecretFileError::Exists { .. }))
         ));
         assert_eq!(fs::read(dir.path().join(CA_KEY_FILE)).unwrap(), before);
+    }
+
+    #[test]
+    fn init_that_fails_leaves_nothing_in_the_way_of_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        // A link to nowhere: it does not exist, and no file can be created in its place.
+        std::os::unix::fs::symlink("nowhere", dir.path().join(CA_KEY_FILE)).unwrap();
+        init(dir.path(), CaAlgorithm::default()).unwrap_err();
+        fs::remove_file(dir.path().join(CA_KEY_FILE)).unwrap();
+        init(dir.path(), CaAlgorithm::default()).unwrap();
     }
 
     #[test]
