@@ -1,17 +1,20 @@
-//! Host keys of targets, pinned on first sight in the state directory.
+//! Host keys of targets in the state directory: the first one pinned on first sight, others beside it as
+//! the target proves to own them.
 //!
 //! Owns `STATE/known_hosts/`: one file for each target, named after its address and port as a socket
 //! address is written (`10.1.2.3:22`, `[2001:db8::1]:22`), so that moving a target's pin is moving a
 //! file. A file holds OpenSSH public-key lines (`ssh-ed25519 AAAA... comment`), any number of them,
-//! all of which the target may show; empty lines and lines that start with `#` are ignored.
+//! all of which the target may show; the first one is what users know it by, so it stays first. Empty
+//! lines and lines that start with `#` are ignored.
 //!
 //! Invariants: a pin appears whole or not at all and never replaces another (temporary file, fsync,
-//! rename that refuses to overwrite, fsync of the directory), also between processes; what cannot be
-//! read or parsed is an error and never a first sight; nobody but the owner can write here.
+//! rename that refuses to overwrite, fsync of the directory), also between processes; keys are added
+//! and forgotten by one process at a time; what cannot be read or parsed is an error and never a first
+//! sight; nobody but the owner can write here.
 //! Deliberately absent: the decision what a changed key means (the session's), trust by host
 //! certificates, and async (a file is a few hundred bytes).
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -22,6 +25,9 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use portreeve_core::net::OriginalDst;
 use ssh_key::{Algorithm, HashAlg, PublicKey};
 use thiserror::Error;
+
+/// Most keys of a target that are pinned by themselves.
+const MAX_KEYS: usize = 16;
 
 /// The pinned host keys of all targets.
 #[derive(Debug)]
@@ -34,13 +40,27 @@ pub struct KnownHosts {
 pub enum HostKeyVerdict {
     /// No key of this target is pinned yet.
     FirstSight,
-    /// The key is pinned.
-    Known,
+    /// The key is one of those that are pinned.
+    Known {
+        /// All of them, in the order of the file.
+        pinned: Vec<PublicKey>,
+    },
     /// Other keys are pinned for this target.
     Changed {
         /// Their fingerprints, as `SHA256:...`.
         pinned: Vec<String>,
     },
+}
+
+impl HostKeyVerdict {
+    /// The key that users know the target by: the one that was pinned first, as long as the target shows
+    /// any of those that are pinned, else the one that it shows.
+    pub fn identity<'a>(&'a self, shown: &'a PublicKey) -> &'a PublicKey {
+        match self {
+            Self::Known { pinned } => pinned.first().unwrap_or(shown),
+            Self::FirstSight | Self::Changed { .. } => shown,
+        }
+    }
 }
 
 /// The pins of one target.
@@ -139,19 +159,19 @@ impl KnownHosts {
         let Some(pinned) = self.read(dst)? else {
             return Ok(HostKeyVerdict::FirstSight);
         };
-        if pinned.iter().any(|known| known.key_data() == key.key_data()) {
-            return Ok(HostKeyVerdict::Known);
+        if contains(&pinned, key) {
+            return Ok(HostKeyVerdict::Known { pinned });
         }
         Ok(HostKeyVerdict::Changed { pinned: fingerprints(&pinned) })
     }
 
-    /// The algorithm of the first pinned key, to be asked for first: a target that has keys of
-    /// several kinds then shows the one that is known.
+    /// The algorithms of the pinned keys in the order of the file, to be asked for first: a target that
+    /// has keys of several kinds then shows one that is known.
     ///
     /// # Errors
     /// [`KnownHostsError`] when the pins cannot be read.
-    pub fn preferred_algorithm(&self, dst: OriginalDst) -> Result<Option<Algorithm>, KnownHostsError> {
-        Ok(self.read(dst)?.and_then(|keys| keys.first().map(PublicKey::algorithm)))
+    pub fn preferred_algorithms(&self, dst: OriginalDst) -> Result<Vec<Algorithm>, KnownHostsError> {
+        Ok(self.read(dst)?.unwrap_or_default().iter().map(PublicKey::algorithm).collect())
     }
 
     /// Pins the key of a target at first sight; pinning the same key again is fine.
@@ -170,7 +190,7 @@ impl KnownHosts {
                 return Err(failed("create", &path)(errno.into()));
             }
             return match self.check(dst, key)? {
-                HostKeyVerdict::Known => Ok(()),
+                HostKeyVerdict::Known { .. } => Ok(()),
                 HostKeyVerdict::FirstSight => {
                     Err(KnownHostsError::PinnedOtherwise { dst, pinned: Vec::new() })
                 }
@@ -180,11 +200,53 @@ impl KnownHosts {
         self.sync_directory()
     }
 
+    /// Pins `further` keys, which a target has proven to own, beside `shown`, the one it has shown; at most
+    /// [`MAX_KEYS`] in all. Says which are new. None are while another process changes pins, or when `shown`
+    /// is not pinned any more: the next session is as good.
+    ///
+    /// # Errors
+    /// [`KnownHostsError`] when the pins cannot be read or written; they are as before then.
+    pub fn add(
+        &self,
+        dst: OriginalDst,
+        shown: &PublicKey,
+        further: Vec<PublicKey>,
+    ) -> Result<Vec<PublicKey>, KnownHostsError> {
+        let directory = self.directory()?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Vec::new()),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &self.dir)(source)),
+        }
+        let path = self.path(dst);
+        let Some(mut text) = self.read_text(&path)? else { return Ok(Vec::new()) };
+        let pinned = parse(&path, &text)?;
+        if !contains(&pinned, shown) {
+            return Ok(Vec::new());
+        }
+        let room = MAX_KEYS.saturating_sub(pinned.len());
+        let new: Vec<_> = further.into_iter().filter(|key| !contains(&pinned, key)).take(room).collect();
+        for key in &new {
+            let line = key.to_openssh().map_err(|source| KnownHostsError::Unwritable { dst, source })?;
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+            text.push_str(&line);
+        }
+        if !new.is_empty() {
+            let fresh = self.write_temporary(&text)?;
+            std::fs::rename(&fresh, &path).map_err(failed("replace", &path))?;
+            self.sync_directory()?;
+        }
+        Ok(new)
+    }
+
     /// Forgets a target, so that its next key is seen first again; says whether it was known.
     ///
     /// # Errors
     /// [`KnownHostsError::Io`].
     pub fn forget(&self, dst: OriginalDst) -> Result<bool, KnownHostsError> {
+        let directory = self.directory()?;
+        directory.lock().map_err(failed("lock", &self.dir))?;
         let path = self.path(dst);
         match std::fs::remove_file(&path) {
             Ok(()) => self.sync_directory().map(|()| true),
@@ -224,22 +286,26 @@ impl KnownHosts {
     /// The pinned keys of a target, or `None` where there is no file.
     fn read(&self, dst: OriginalDst) -> Result<Option<Vec<PublicKey>>, KnownHostsError> {
         let path = self.path(dst);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => parse(&path, &text).map(Some),
+        self.read_text(&path)?.map(|text| parse(&path, &text)).transpose()
+    }
+
+    fn read_text(&self, path: &Path) -> Result<Option<String>, KnownHostsError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", &path)(error)),
+            Err(error) => Err(failed("read", path)(error)),
         }
     }
 
     /// Writes a new file that has a name of its own, synced to the disk.
-    fn write_temporary(&self, line: &str) -> Result<PathBuf, KnownHostsError> {
+    fn write_temporary(&self, text: &str) -> Result<PathBuf, KnownHostsError> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!(".new-{}-{serial}", std::process::id()));
         let write = || {
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            writeln!(file, "{line}")?;
+            writeln!(file, "{text}")?;
             file.sync_all()
         };
         write().map_err(failed("write", &path))?;
@@ -247,7 +313,12 @@ impl KnownHosts {
     }
 
     fn sync_directory(&self) -> Result<(), KnownHostsError> {
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", &self.dir))
+        self.directory()?.sync_all().map_err(failed("sync", &self.dir))
+    }
+
+    /// The directory, to lock and sync it; locks end with the handle.
+    fn directory(&self) -> Result<File, KnownHostsError> {
+        File::open(&self.dir).map_err(failed("open", &self.dir))
     }
 }
 
@@ -271,7 +342,13 @@ fn parse(path: &Path, text: &str) -> Result<Vec<PublicKey>, KnownHostsError> {
     Ok(keys)
 }
 
-fn fingerprints(keys: &[PublicKey]) -> Vec<String> {
+/// Comments do not matter.
+fn contains(keys: &[PublicKey], key: &PublicKey) -> bool {
+    keys.iter().any(|known| known.key_data() == key.key_data())
+}
+
+/// As `SHA256:...`.
+pub fn fingerprints(keys: &[PublicKey]) -> Vec<String> {
     keys.iter().map(|key| key.fingerprint(HashAlg::Sha256).to_string()).collect()
 }
 
@@ -291,6 +368,10 @@ mod tests {
         ssh_key::PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32])).public_key().clone()
     }
 
+    fn known(seeds: &[u8]) -> HostKeyVerdict {
+        HostKeyVerdict::Known { pinned: seeds.iter().copied().map(key).collect() }
+    }
+
     fn dst(text: &str) -> OriginalDst {
         OriginalDst::new(text.parse().unwrap())
     }
@@ -307,7 +388,7 @@ mod tests {
         let target = dst("[2001:db8::1]:22");
         assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::FirstSight);
         hosts.pin(target, &key(1)).unwrap();
-        assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(hosts.check(target, &key(1)).unwrap(), known(&[1]));
         let pinned = vec![key(1).fingerprint(HashAlg::Sha256).to_string()];
         assert_eq!(hosts.check(target, &key(2)).unwrap(), HostKeyVerdict::Changed { pinned });
     }
@@ -320,7 +401,7 @@ mod tests {
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(dir.join("10.1.2.3:22").metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let again = KnownHosts::open(state.path()).unwrap();
-        assert_eq!(again.check(dst("10.1.2.3:22"), &key(1)).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(again.check(dst("10.1.2.3:22"), &key(1)).unwrap(), known(&[1]));
         assert_eq!(again.check(dst("10.1.2.3:2222"), &key(1)).unwrap(), HostKeyVerdict::FirstSight);
     }
 
@@ -331,7 +412,7 @@ mod tests {
         hosts.pin(target, &key(1)).unwrap();
         hosts.pin(target, &key(1)).unwrap();
         assert!(matches!(hosts.pin(target, &key(2)), Err(KnownHostsError::PinnedOtherwise { .. })));
-        assert_eq!(hosts.check(target, &key(1)).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(hosts.check(target, &key(1)).unwrap(), known(&[1]));
         let files = state.path().join("known_hosts").read_dir().unwrap().count();
         assert_eq!(files, 1, "no temporary file is left");
     }
@@ -354,11 +435,11 @@ mod tests {
             racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect()
         });
         assert_eq!(winners.len(), 1);
-        assert_eq!(hosts.check(target, &key(winners[0])).unwrap(), HostKeyVerdict::Known);
+        assert_eq!(hosts.check(target, &key(winners[0])).unwrap(), known(&winners));
     }
 
     #[test]
-    fn several_keys_fit_and_the_first_one_is_preferred() {
+    fn several_keys_fit_and_are_preferred_in_their_order() {
         let (state, hosts) = opened();
         let lines = format!(
             "# given by hand\n\n{}\n{}\n",
@@ -367,9 +448,56 @@ mod tests {
         );
         std::fs::write(state.path().join("known_hosts/10.1.2.3:22"), lines).unwrap();
         let target = dst("10.1.2.3:22");
-        assert_eq!(hosts.check(target, &key(4)).unwrap(), HostKeyVerdict::Known);
-        assert_eq!(hosts.preferred_algorithm(target).unwrap(), Some(Algorithm::Ed25519));
-        assert_eq!(hosts.preferred_algorithm(dst("10.1.2.4:22")).unwrap(), None);
+        assert_eq!(hosts.check(target, &key(4)).unwrap(), known(&[3, 4]));
+        assert_eq!(hosts.preferred_algorithms(target).unwrap(), [Algorithm::Ed25519, Algorithm::Ed25519]);
+        assert_eq!(hosts.preferred_algorithms(dst("10.1.2.4:22")).unwrap(), []);
+    }
+
+    #[test]
+    fn further_keys_come_after_the_first_which_stays_the_identity() {
+        let (state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        hosts.pin(target, &key(1)).unwrap();
+        let added = hosts.add(target, &key(1), vec![key(2), key(1), key(3)]).unwrap();
+        assert_eq!(added, [key(2), key(3)]);
+        let verdict = hosts.check(target, &key(3)).unwrap();
+        assert_eq!(verdict, known(&[1, 2, 3]));
+        assert_eq!(verdict.identity(&key(3)), &key(1));
+        assert_eq!(hosts.check(target, &key(4)).unwrap().identity(&key(4)), &key(4), "a changed key shows");
+        assert_eq!(hosts.add(target, &key(2), vec![key(3)]).unwrap(), [], "nothing is new");
+        let names = state.path().join("known_hosts").read_dir().unwrap();
+        assert_eq!(names.count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn keys_are_added_only_beside_the_one_that_is_shown_and_only_so_many() {
+        let (state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        assert_eq!(hosts.add(target, &key(1), vec![key(2)]).unwrap(), [], "a target that was forgotten");
+        assert_eq!(hosts.check(target, &key(2)).unwrap(), HostKeyVerdict::FirstSight);
+        let path = state.path().join("known_hosts/10.1.2.3:22");
+        std::fs::write(&path, format!("# by hand\n{} root@a b\n\n\n", key(1).to_openssh().unwrap())).unwrap();
+        assert_eq!(hosts.add(target, &key(9), vec![key(2)]).unwrap(), [], "pinned otherwise by now");
+        assert_eq!(hosts.add(target, &key(1), (2..40).map(key).collect()).unwrap().len(), MAX_KEYS - 1);
+        assert_eq!(hosts.list().unwrap()[0].keys.len(), MAX_KEYS);
+        assert_eq!(hosts.add(target, &key(1), vec![key(90)]).unwrap(), []);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("# by hand\nssh-ed25519 ") && text.contains(" root@a b\nssh-ed25519"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_added_while_another_process_changes_pins() {
+        let (state, hosts) = opened();
+        let target = dst("10.1.2.3:22");
+        hosts.pin(target, &key(1)).unwrap();
+        let other = File::open(state.path().join("known_hosts")).unwrap();
+        other.lock().unwrap();
+        assert_eq!(hosts.add(target, &key(1), vec![key(2)]).unwrap(), []);
+        other.unlock().unwrap();
+        assert_eq!(hosts.add(target, &key(1), vec![key(2)]).unwrap(), [key(2)]);
     }
 
     #[test]

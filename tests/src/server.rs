@@ -121,12 +121,30 @@ impl Server {
     /// When that fails.
     pub fn change_host_keys(&mut self) -> Result<()> {
         for kind in HOST_KEY_TYPES {
-            let path = host_key(&self.root, kind);
-            fs::remove_file(&path)?;
-            fs::remove_file(path.with_extension("pub"))?;
+            self.delete_host_key(kind)?;
         }
         make_host_keys(&self.root)?;
         self.restart()
+    }
+
+    /// Takes a host key (`ed25519`, `ecdsa`, `rsa`) away from the server, and starts it again.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn remove_host_key(&mut self, kind: &str) -> Result<()> {
+        self.delete_host_key(kind)?;
+        self.restart()
+    }
+
+    /// Deletes the files of a host key, if it has any; sshd does without.
+    fn delete_host_key(&self, kind: &str) -> Result<()> {
+        let path = host_key(&self.root, kind);
+        for path in [path.with_extension("pub"), path] {
+            if path.exists() {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Says which CA the server trusts for user certificates; takes effect at once.

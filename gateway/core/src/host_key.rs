@@ -1,11 +1,11 @@
-//! Host keys shown to users, derived from the account secret and the target's own host key.
+//! Host keys shown to users, derived from the account secret and the target's identity.
 //!
-//! The same on every connection and on every gateway that holds the same secret; different as soon
-//! as the target's own key changes, so that a user's OpenSSH warns exactly when it would have warned
-//! without a gateway between. Pure: no randomness, no storage. RSA keys are not derived.
+//! A target's identity is one of its own host keys: the one by which the gateway saw it first. Derived
+//! keys are the same on every connection and on every gateway that holds the same secret and knows
+//! the target by the same key; different as soon as that is another one. Pure: no randomness, no storage. RSA keys are not derived.
 //!
 //! Each key is HKDF-SHA256 (RFC 5869) of the account secret without salt, where `info` is a label
-//! that names the purpose, a zero byte, the target's key as an SSH wire blob (RFC 4253 section 6.6)
+//! that names the purpose, a zero byte, the target's identity as an SSH wire blob (RFC 4253 section 6.6)
 //! and, for P-256, one counter byte.
 
 use std::fmt;
@@ -43,7 +43,7 @@ impl AccountSecret {
     }
 }
 
-/// Derives the host keys that stand for the target whose own host key is `target_key`.
+/// Derives the host keys that stand for the target whose identity is `target_key`.
 ///
 /// # Panics
 /// Never: a parsed public key always has a wire encoding.

@@ -13,8 +13,10 @@ use crate::known_hosts::KnownHosts;
 /// The verbs of `portreeve host-keys`.
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "\
-The host key of a target is pinned when somebody is first let in. A target that shows another key
-lets nobody in: compare the new key with the target's console, then forget the old one.
+The host key of a target is pinned when somebody is first let in; others are pinned beside it when the
+target announces them and proves to own them. The first one in the list decides what users see. A
+target that shows a key that is not pinned lets nobody in: compare the new key with the target's console,
+then forget the old ones.
 
 Example:
   portreeve host-keys forget 10.2.0.5:22")]

@@ -24,7 +24,7 @@ use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
 use super::refusal::{Refusal, ended, recording_failed, unknown_identity};
 use super::registry::{Basis, Entry};
-use super::target::ShownTarget;
+use super::target::{FurtherHostKeys, ShownTarget};
 use crate::known_hosts::HostKeyVerdict;
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::recording::{Recorder, Reservation};
@@ -74,6 +74,7 @@ pub(super) struct Session<'g> {
     grant: AccessGrant,
     recorder: Recorder,
     upstream: UpstreamSession,
+    further: FurtherHostKeys,
     entry: Entry,
 }
 
@@ -126,7 +127,7 @@ impl<'g> Arrival<'g> {
         facts.host_key = Some(target.upstream.host_key().fingerprint(HashAlg::Sha256).to_string());
         facts.host_key_verdict = Some(match target.host_key {
             HostKeyVerdict::FirstSight => "first-sight",
-            HostKeyVerdict::Known => "known",
+            HostKeyVerdict::Known { .. } => "known",
             HostKeyVerdict::Changed { .. } => "changed",
         });
         let (host_keys, host_certificates) = target.derived_host_keys(gateway, &vouching)?;
@@ -146,7 +147,9 @@ impl<'g> Dialled<'g> {
         let changed = matches!(self.target.host_key, HostKeyVerdict::Changed { .. });
         if changed {
             gateway.metrics.host_key_changes.inc();
-            tracing::error!("the target's host key is not the pinned one; see `portreeve host-keys --help`");
+            tracing::error!(
+                "the target's host key is none of the pinned ones; see `portreeve host-keys --help`"
+            );
         }
         let identification = self.target.upstream.identification();
         let limit = gateway.config.limits.handshake_timeout.saturating_sub(outcome.elapsed());
@@ -175,7 +178,7 @@ impl<'g> Asked<'g> {
     pub(super) async fn log_in(self, outcome: &mut SessionOutcome) -> Result<Session<'g>, Refusal> {
         let Self { dialled: Dialled { user, reservation, target, .. }, login } = self;
         let gateway = user.gateway;
-        target.refuse_changed_host_key()?;
+        let target = target.trust()?;
         let grant = user.authorize(&login, outcome)?;
         let mut entry = user.enter_registry(&grant);
         let begun = reservation.begin(user.session_started(&grant), user.command_logging);
@@ -183,7 +186,7 @@ impl<'g> Asked<'g> {
             entry.unless_told(begun).await.map_err(ended)?.map_err(|error| recording_failed(&error))?;
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
-            Ok(upstream) => Ok(Session { gateway, grant, recorder, upstream, entry }),
+            Ok((upstream, further)) => Ok(Session { gateway, grant, recorder, upstream, further, entry }),
             Err(refusal) => {
                 if !finish_recording(recorder, &refusal.ending).await {
                     gateway.metrics.recording_failures.inc();
@@ -252,7 +255,8 @@ impl Session<'_> {
             text
         };
         let permissions = self.grant.permissions();
-        let relayed = relay::run(downstream, self.upstream, permissions, Arc::clone(&observer), end).await;
+        let relayed = relay::run(downstream, self.upstream, permissions, Arc::clone(&observer), end);
+        let (relayed, ()) = tokio::join!(relayed, self.further.pin(&gateway.known_hosts));
         drop(active);
         let facts = outcome.facts();
         facts.client_bytes = relayed.client_bytes;

@@ -7,22 +7,40 @@ use portreeve_core::certificate::CertificateSpec;
 use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
 use portreeve_core::host_key::{self, DerivedHostKeys};
 use portreeve_core::infrastructure::AccessGrant;
-use portreeve_core::net::FlowTuple;
+use portreeve_core::net::{FlowTuple, OriginalDst};
+use ssh_key::PublicKey;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::Gateway;
 use super::outcome::SessionOutcome;
 use super::refusal::{Refusal, internal, login_refused, unreachable};
 use super::steps::KnownUser;
-use crate::known_hosts::HostKeyVerdict;
+use crate::known_hosts::{HostKeyVerdict, KnownHosts, fingerprints};
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::ssh::upstream::{self, Upstream, UpstreamSession};
+use crate::telemetry::with_causes;
 
 /// A target that has shown its host key; nobody is logged in.
 pub(super) struct ShownTarget {
     pub(super) upstream: Upstream,
     dialled_from: SocketAddr,
     pub(super) host_key: HostKeyVerdict,
+}
+
+/// A target whose host key is not a changed one.
+pub(super) struct TrustedTarget {
+    upstream: Upstream,
+    dialled_from: SocketAddr,
+    /// What is pinned; nothing at first sight.
+    pinned: Vec<PublicKey>,
+}
+
+/// Host keys that a target may prove to own while its session runs.
+pub(super) struct FurtherHostKeys {
+    dst: OriginalDst,
+    shown: PublicKey,
+    proven: oneshot::Receiver<Vec<PublicKey>>,
 }
 
 impl ShownTarget {
@@ -33,10 +51,10 @@ impl ShownTarget {
         let (stream, dialled_from) = dial_tcp(gateway, flow).await?;
         let known_hosts = &gateway.known_hosts;
         let preferred = known_hosts
-            .preferred_algorithm(flow.original_dst)
+            .preferred_algorithms(flow.original_dst)
             .map_err(|error| internal(&error, UNREADABLE))?;
         let limit = gateway.config.upstream.handshake_timeout;
-        let upstream = upstream::connect(stream, preferred.as_ref(), legacy, limit)
+        let upstream = upstream::connect(stream, &preferred, legacy, limit)
             .await
             .map_err(|error| unreachable(flow, &error))?;
         let host_key = known_hosts
@@ -52,7 +70,8 @@ impl ShownTarget {
         gateway: &Gateway,
         spec: &HostCertificateSpec,
     ) -> Result<(DerivedHostKeys, Option<HostCertificates>), Refusal> {
-        let keys = host_key::derive(&gateway.account_secret, self.upstream.host_key());
+        let identity = self.host_key.identity(self.upstream.host_key());
+        let keys = host_key::derive(&gateway.account_secret, identity);
         let changed = matches!(self.host_key, HostKeyVerdict::Changed { .. });
         let signer = gateway.host_signer.as_ref().filter(|_| !changed);
         let certificates = signer
@@ -62,26 +81,34 @@ impl ShownTarget {
         Ok((keys, certificates))
     }
 
-    /// A key that is not the pinned one: the user saw the derived key change; nobody logs in.
-    pub(super) fn refuse_changed_host_key(&self) -> Result<(), Refusal> {
-        match &self.host_key {
-            HostKeyVerdict::FirstSight | HostKeyVerdict::Known => Ok(()),
-            HostKeyVerdict::Changed { pinned } => Err(Refusal::with_text(
-                Outcome::HostKeyChanged,
-                "the host key of the target has changed; nobody is let in until the operator of this gateway \
-                 has confirmed the new key",
-                format!("the pinned host keys are {}", pinned.join(", ")),
-            )),
-        }
+    /// Goes on with a pinned key, or at first sight. A key that is none of the pinned ones is refused: the
+    /// user saw the derived key change, and nobody logs in.
+    pub(super) fn trust(self) -> Result<TrustedTarget, Refusal> {
+        let pinned = match self.host_key {
+            HostKeyVerdict::FirstSight => Vec::new(),
+            HostKeyVerdict::Known { pinned } => pinned,
+            HostKeyVerdict::Changed { pinned } => {
+                return Err(Refusal::with_text(
+                    Outcome::HostKeyChanged,
+                    "the host key of the target has changed; nobody is let in until the operator of this \
+                     gateway has confirmed the new key",
+                    format!("the pinned host keys are {}", pinned.join(", ")),
+                ));
+            }
+        };
+        Ok(TrustedTarget { upstream: self.upstream, dialled_from: self.dialled_from, pinned })
     }
+}
 
-    /// Logs in with a fresh certificate, and pins the host key on first sight.
+impl TrustedTarget {
+    /// Logs in with a fresh certificate, and pins the host key on first sight; the target is to prove what
+    /// others it has.
     pub(super) async fn log_in(
         self,
         user: &KnownUser<'_>,
         grant: &AccessGrant,
         outcome: &mut SessionOutcome,
-    ) -> Result<UpstreamSession, Refusal> {
+    ) -> Result<(UpstreamSession, FurtherHostKeys), Refusal> {
         let gateway = user.gateway;
         let now = SystemTime::now();
         let spec = CertificateSpec::for_grant(grant, user.id, &user.identity, self.dialled_from.ip(), now);
@@ -90,20 +117,39 @@ impl ShownTarget {
             .issue(&spec)
             .map_err(|error| internal(&error, "the gateway cannot issue a certificate"))?;
         outcome.facts().certificate_serial = Some(credential.certificate.serial());
-        let host_key = self.upstream.host_key().clone();
+        let shown = self.upstream.host_key().clone();
         let limit = gateway.config.upstream.handshake_timeout;
-        let upstream = self
+        let mut upstream = self
             .upstream
             .log_in(grant.login(), credential.key, credential.certificate, limit)
             .await
             .map_err(|error| login_refused(user.flow, &error))?;
-        if self.host_key == HostKeyVerdict::FirstSight {
+        let dst = user.flow.original_dst;
+        let mut known = self.pinned;
+        if known.is_empty() {
             gateway
                 .known_hosts
-                .pin(user.flow.original_dst, &host_key)
+                .pin(dst, &shown)
                 .map_err(|error| internal(&error, "the gateway cannot pin the target's host key"))?;
+            known.push(shown.clone());
         }
-        Ok(upstream)
+        let proven = upstream.learn_host_keys(known);
+        Ok((upstream, FurtherHostKeys { dst, shown, proven }))
+    }
+}
+
+impl FurtherHostKeys {
+    /// Pins them when the target has proven them. An error costs no session: users are let in by the key
+    /// that is pinned already.
+    pub(super) async fn pin(self, known_hosts: &KnownHosts) {
+        let Ok(proven) = self.proven.await else { return };
+        match known_hosts.add(self.dst, &self.shown, proven) {
+            Ok(new) if new.is_empty() => {}
+            Ok(new) => tracing::info!(keys = ?fingerprints(&new), "the target has proven further host keys"),
+            Err(error) => {
+                tracing::error!(error = %with_causes(&error), "further host keys of the target cannot be pinned");
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod downstream;
 mod fault;
+mod host_keys;
 mod link;
 pub mod observe;
 mod offers;

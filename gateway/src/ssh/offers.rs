@@ -10,14 +10,16 @@ use ssh_key::Algorithm;
 
 const AES_GCM: [Cipher; 2] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm];
 
-/// What targets are asked for; `pinned` is the algorithm of the host key that is known already, and
-/// with `legacy` old algorithms follow the others.
-pub(super) fn towards_targets(pinned: Option<&Algorithm>, legacy: bool) -> Preferences {
+/// What targets are asked for; `pinned` are the algorithms of the host keys that are known already, best
+/// first: a target that lacks the first of them can show another. With `legacy` old algorithms follow the
+/// others.
+pub(super) fn towards_targets(pinned: &[Algorithm], legacy: bool) -> Preferences {
     let mut preferences = if legacy { Preferences::legacy() } else { Preferences::default() };
     preferences.ciphers = by_cost(preferences.ciphers, has_aes());
     // Stable: nothing else moves, so that the same target always shows the same key. Among those for a
     // pinned RSA key SHA-1 stays last.
-    preferences.host_keys.sort_by_key(|algorithm| !pinned.is_some_and(|pinned| is_for(*algorithm, pinned)));
+    let place = |algorithm| pinned.iter().position(|pinned| is_for(algorithm, pinned));
+    preferences.host_keys.sort_by_key(|algorithm| place(*algorithm).unwrap_or(pinned.len()));
     preferences
 }
 
@@ -75,23 +77,35 @@ mod tests {
 
     use super::*;
 
-    fn names(pinned: Option<Algorithm>) -> Vec<&'static str> {
-        towards_targets(pinned.as_ref(), false).host_keys.into_iter().map(HostKeyAlgorithm::name).collect()
+    fn names(pinned: &[Algorithm]) -> Vec<&'static str> {
+        towards_targets(pinned, false).host_keys.into_iter().map(HostKeyAlgorithm::name).collect()
     }
 
     #[test]
-    fn the_pinned_algorithm_is_asked_for_first_and_nothing_is_lost() {
-        let all = names(None);
+    fn the_pinned_algorithms_are_asked_for_first_and_nothing_is_lost() {
+        let all = names(&[]);
+        let rsa_names = [
+            "rsa-sha2-512-cert-v01@openssh.com",
+            "rsa-sha2-256-cert-v01@openssh.com",
+            "rsa-sha2-512",
+            "rsa-sha2-256",
+        ];
         assert_eq!(all[..2], ["ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519"]);
         for hash in [None, Some(HashAlg::Sha256)] {
-            let rsa = names(Some(Algorithm::Rsa { hash }));
-            assert!(rsa[..4].iter().all(|name| name.starts_with("rsa-sha2-")), "{rsa:?}");
+            let rsa = names(&[Algorithm::Rsa { hash }]);
+            assert_eq!(rsa[..4], rsa_names);
             assert_eq!(rsa[4..6], all[..2]);
         }
-        let p384 = names(Some(Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 }));
+        let p384 = names(&[Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 }]);
         assert_eq!(p384[1], "ecdsa-sha2-nistp384");
         assert_eq!(p384.len(), all.len());
-        assert_eq!(names(Some(Algorithm::Dsa)), all);
+        assert_eq!(names(&[Algorithm::Dsa]), all);
+        let p256 = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        let several = names(&[p256, Algorithm::Rsa { hash: None }, Algorithm::Ed25519]);
+        assert_eq!(several[1], "ecdsa-sha2-nistp256");
+        assert_eq!(several[2..6], rsa_names);
+        assert_eq!(several[6..8], all[..2]);
+        assert_eq!(several.len(), all.len());
     }
 
     fn asked(ciphers: &[Cipher]) -> KexInit {
@@ -124,7 +138,7 @@ mod tests {
 
     #[test]
     fn legacy_algorithms_follow_the_others_and_no_user_is_offered_them() {
-        let (modern, legacy) = (towards_targets(None, false), towards_targets(None, true));
+        let (modern, legacy) = (towards_targets(&[], false), towards_targets(&[], true));
         assert!(modern.ciphers.iter().chain(&towards_users().ciphers).all(|cipher| !cipher.is_legacy()));
         assert!(legacy.kex.starts_with(&modern.kex) && legacy.kex.len() > modern.kex.len());
         assert!(legacy.host_keys.starts_with(&modern.host_keys));
@@ -140,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_pinned_rsa_key_is_asked_for_with_sha1_only_after_its_other_signatures() {
-        let rsa = towards_targets(Some(&Algorithm::Rsa { hash: None }), true).host_keys;
+        let rsa = towards_targets(&[Algorithm::Rsa { hash: None }], true).host_keys;
         assert_eq!(rsa[4], HostKeyAlgorithm::SshRsa);
         assert!(rsa[..4].iter().all(|algorithm| algorithm.name().starts_with("rsa-sha2-")), "{rsa:?}");
     }

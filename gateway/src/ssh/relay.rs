@@ -7,7 +7,7 @@
 //! `SessionStarted` nor `SessionEnded` from here: those are the owner's.
 //!
 //! Messages cross as they are ([`portreeve_ssh::relay`]), so flow control, the order of replies and of
-//! CLOSE, and every text are the peers' own. [`pump`] carries one direction, [`joined`] both,
+//! CLOSE, and every text are the peers' own. One request is ours: for proof of the target's host keys. [`pump`] carries one direction, [`joined`] both,
 //! [`judge`] says what may cross and what is told about it.
 
 mod events;
@@ -95,7 +95,7 @@ pub async fn run<O: SessionObserver>(
     end: impl Future<Output = String>,
 ) -> RelayOutcome {
     let let_in = let_in(&mut down, &up.banners);
-    let mut joined = Joined::new(down.link, up.link, permissions, observer);
+    let mut joined = Joined::new(down.link, up, permissions, observer);
     let mut end = pin!(end);
     let stop = match let_in {
         Err(fault) => Stop::Peer(Side::Downstream, PeerEnd::Fault(fault)),

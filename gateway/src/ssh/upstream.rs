@@ -2,8 +2,8 @@
 //!
 //! Two steps, so that nothing is authenticated to a target whose host key nobody judged:
 //! [`connect`] exchanges keys and shows the host key, [`Upstream::log_in`] consumes that and
-//! authenticates. Dropping either value cuts the connection. The target's own announcements of
-//! further host keys are not passed on; its log-in banners are, before the user is let in.
+//! authenticates. Dropping either value cuts the connection. The target's log-in banners are passed on
+//! before the user is let in; its announcement of further host keys is not, but can be learnt from.
 
 use std::time::Duration;
 
@@ -16,9 +16,11 @@ use portreeve_ssh::userauth::client::{Answer, ClientAuth, ClientAuthError};
 use ssh_key::{Algorithm, Certificate, PrivateKey, PublicKey};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::fault::ProtocolFault;
+use super::host_keys::HostKeyLearner;
 use super::link::{Link, PeerEnd};
 use super::offers;
 
@@ -108,16 +110,28 @@ pub struct UpstreamSession {
     pub(super) link: Link,
     /// What the target wants users to read before they are let in (RFC 4252 section 5.4).
     pub(super) banners: Vec<Vec<u8>>,
+    pub(super) learner: HostKeyLearner,
 }
 
-/// Exchanges versions and keys with the target behind `tcp`; `preferred` is the algorithm of the
-/// pinned host key, `legacy` whether old algorithms are offered too.
+impl UpstreamSession {
+    /// Has the target prove, while the session runs, what host keys it has beside those that are known.
+    /// Yields the keys that it proves; an error when it announces no others, proves none, or the session
+    /// ends before.
+    pub fn learn_host_keys(&mut self, known: Vec<PublicKey>) -> oneshot::Receiver<Vec<PublicKey>> {
+        let (learner, proven) = HostKeyLearner::new(self.link.transport.session_id(), known);
+        self.learner = learner;
+        proven
+    }
+}
+
+/// Exchanges versions and keys with the target behind `tcp`; `preferred` are the algorithms of the
+/// pinned host keys, to be asked for first; `legacy` is whether old algorithms are offered too.
 ///
 /// # Errors
 /// [`UpstreamError`]; the connection is closed then.
 pub async fn connect(
     tcp: TcpStream,
-    preferred: Option<&Algorithm>,
+    preferred: &[Algorithm],
     legacy: bool,
     limit: Duration,
 ) -> Result<Upstream, UpstreamError> {
@@ -218,7 +232,7 @@ impl Upstream {
             }
         }
         link.transport.authenticated();
-        Ok(UpstreamSession { link, banners })
+        Ok(UpstreamSession { link, banners, learner: HostKeyLearner::default() })
     }
 }
 

@@ -245,11 +245,16 @@ pub fn relay_messages(input: &[u8]) {
             Ok(Seen::Request { .. } | Seen::Global(_)) => {
                 let refused = refused_request(message).expect("a request that was seen");
                 assert_eq!(refused.first(), message.first());
+                relay.sent(from, message);
+                if choice & 2 != 0 {
+                    relay.ask(from);
+                }
             }
             Ok(
                 Seen::OpenFailed { .. }
                 | Seen::Data { .. }
                 | Seen::Window { .. }
+                | Seen::OwnReply { .. }
                 | Seen::Closed { .. }
                 | Seen::Other,
             ) => {}

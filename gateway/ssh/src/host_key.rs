@@ -6,6 +6,7 @@
 //! CA that it names. Does not decide whether key or CA are trusted, nor whether a certificate is for this
 //! host and this time.
 
+pub mod announced;
 mod certificate;
 mod signature;
 mod signer;

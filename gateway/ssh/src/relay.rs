@@ -4,16 +4,19 @@
 //! sizes, texts and the order of replies are already right: messages 80 to 100 cross untouched.
 //! [`Relay::see`] reads each message on its way and keeps the table of channels; the caller decides
 //! from what it saw. What is refused is turned into something the other side refuses by itself
-//! ([`refused_request`]), which keeps replies in order. Invariants: memory is bounded by
-//! [`MAX_CHANNELS`]; a message that does not fit the table ends the session.
+//! ([`refused_request`]), which keeps replies in order; what replies are due is counted, so that a
+//! request of our own can be put between. Invariants: memory is bounded by [`MAX_CHANNELS`]; a message
+//! that does not fit the table ends the session.
 
 mod channel;
+mod replies;
 mod view;
 
 use thiserror::Error;
 
 use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
+use self::replies::Owed;
 pub use self::view::{GlobalRequest, OpenKind, PtyRequest, Request};
 use crate::message;
 use crate::wire::{Reader, WireError, put_string, put_u32};
@@ -66,6 +69,11 @@ pub enum Seen<'a> {
     },
     /// A request of the whole connection.
     Global(GlobalRequest<'a>),
+    /// The reply to a request of our own ([`Relay::ask`]), which must not cross.
+    OwnReply {
+        /// What a success holds; none for a failure.
+        content: Option<&'a [u8]>,
+    },
     /// A side may be sent more on a channel.
     Window {
         /// The channel.
@@ -118,6 +126,8 @@ pub enum RelayError {
 #[derive(Debug, Default)]
 pub struct Relay {
     channels: ChannelTable,
+    owed_by_downstream: Owed,
+    owed_by_upstream: Owed,
 }
 
 impl Side {
@@ -164,7 +174,13 @@ impl Relay {
         let number = reader.u8()?;
         match number {
             message::GLOBAL_REQUEST => Ok(Seen::Global(GlobalRequest::read(reader)?)),
-            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(Seen::Other),
+            message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(match self.owed_by(from).came() {
+                replies::Reply::Theirs => Seen::Other,
+                replies::Reply::Ours => {
+                    let content = (number == message::REQUEST_SUCCESS).then_some(reader.rest());
+                    Seen::OwnReply { content }
+                }
+            }),
             // They carry nothing, and late ones are common: each peer judges them for itself.
             message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
                 reader.u32()?;

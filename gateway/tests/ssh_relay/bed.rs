@@ -298,7 +298,7 @@ impl Server {
     async fn serve(self: Arc<Self>, tcp: TcpStream) {
         let secret = AccountSecret::new(SECRET);
         let target = TcpStream::connect(self.target).await.unwrap();
-        let up = upstream::connect(target, None, false, LIMIT).await;
+        let up = upstream::connect(target, &[], false, LIMIT).await;
         // A target without a host key is shown under a key of its own, so that the user can be told.
         let key = match &up {
             Ok(up) => up.host_key().clone(),

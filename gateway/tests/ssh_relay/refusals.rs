@@ -220,7 +220,7 @@ async fn a_target_that_stalls_in_the_handshake_is_dropped() {
         let (mut target, _) = listener.accept().await.unwrap();
         target.write_all(first).await.unwrap();
         let limit = Duration::from_millis(300);
-        let error = upstream::connect(tcp, None, false, limit).await.err().unwrap();
+        let error = upstream::connect(tcp, &[], false, limit).await.err().unwrap();
         assert!(matches!(error, UpstreamError::TimedOut(_)), "{}: {error:?}", first.escape_ascii());
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(5), target.read_to_end(&mut rest)).await;

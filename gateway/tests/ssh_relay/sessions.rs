@@ -226,7 +226,7 @@ async fn users_see_the_derived_host_key_of_the_kind_they_ask_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and sshd; run by cargo xtask test"]
-async fn a_target_with_several_host_keys_is_asked_for_the_pinned_kind() {
+async fn a_target_with_several_host_keys_is_asked_for_the_pinned_kinds() {
     let scratch = tempfile::tempdir().unwrap();
     let p256 = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
     let second = PrivateKey::random(&mut rand::rng(), p256.clone()).unwrap();
@@ -234,7 +234,8 @@ async fn a_target_with_several_host_keys_is_asked_for_the_pinned_kind() {
     second.write_openssh_file(&path, LineEnding::LF).unwrap();
     let sshd_lines = format!("HostKey {}", path.display());
     let bed = Bed::with(Plan { sshd_lines, ..Plan::default() }).await;
-    for (preferred, shown) in [(None, Algorithm::Ed25519), (Some(&p256), p256.clone())] {
+    let rsa = Algorithm::Rsa { hash: None };
+    for (preferred, shown) in [(&[][..], Algorithm::Ed25519), (&[rsa, p256.clone()], p256.clone())] {
         let tcp = TcpStream::connect(bed.sshd_addr).await.unwrap();
         let up = upstream::connect(tcp, preferred, false, Duration::from_secs(5)).await.unwrap();
         assert_eq!(up.host_key().algorithm(), shown);

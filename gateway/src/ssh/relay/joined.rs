@@ -13,8 +13,10 @@ use portreeve_ssh::relay::{Channel, Relay, Side};
 
 use super::events;
 use super::pump::{Halt, Lane, Pump};
+use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
 use crate::ssh::observe::{ObserverFailed, SessionObserver};
+use crate::ssh::upstream::UpstreamSession;
 
 /// Rounds before other tasks of the thread get their turn.
 const ROUNDS: u32 = 8;
@@ -39,20 +41,27 @@ pub(super) struct Joined<O> {
     from_up: Pump,
     channels: Relay,
     permissions: SshPermissions,
+    learner: HostKeyLearner,
     /// Bytes of channels that are closed, from the user's side and from the target's.
     closed_bytes: (u64, u64),
 }
 
 impl<O: SessionObserver> Joined<O> {
-    pub(super) fn new(down: Link, up: Link, permissions: SshPermissions, observer: Arc<O>) -> Self {
+    pub(super) fn new(
+        down: Link,
+        up: UpstreamSession,
+        permissions: SshPermissions,
+        observer: Arc<O>,
+    ) -> Self {
         Self {
             down,
-            up,
+            up: up.link,
             observer,
             from_down: Pump::default(),
             from_up: Pump::default(),
             channels: Relay::default(),
             permissions,
+            learner: up.learner,
             closed_bytes: (0, 0),
         }
     }
@@ -119,6 +128,7 @@ impl<O: SessionObserver> Joined<O> {
             to,
             channels: &mut self.channels,
             permissions: self.permissions,
+            learner: &mut self.learner,
             observer: &self.observer,
             closed_bytes: &mut self.closed_bytes,
         };

@@ -23,6 +23,8 @@ pub(super) enum Fate {
     RefuseRequest,
     /// A request that its receiver does not see, unless a reply is due.
     Conceal,
+    /// A reply to us.
+    Keep,
 }
 
 /// A decision and what the observer is told of it.
@@ -55,6 +57,7 @@ pub(super) fn judge(from: Side, seen: Seen<'_>, permissions: SshPermissions) -> 
             Side::Upstream => tell(events::exit(channel, request)),
         },
         Seen::Global(request) => global(from, request, permissions),
+        Seen::OwnReply { .. } => Judged { fate: Fate::Keep, if_refused: Fate::Keep, event: None },
         Seen::Closed { channel } => tell(Some(events::closed(&channel))),
         Seen::Data { .. } | Seen::Window { .. } | Seen::Other => tell(None),
     }

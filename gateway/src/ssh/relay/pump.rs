@@ -24,6 +24,7 @@ use super::events::{self, source};
 use super::judge::{Fate, Judged, judge};
 use super::windows::HeldWindows;
 use crate::ssh::fault::ProtocolFault;
+use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
 use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
 
@@ -52,6 +53,7 @@ pub(super) struct Lane<'a, O> {
     pub(super) to: &'a mut Link,
     pub(super) channels: &'a mut Relay,
     pub(super) permissions: SshPermissions,
+    pub(super) learner: &'a mut HostKeyLearner,
     pub(super) observer: &'a Arc<O>,
     pub(super) closed_bytes: &'a mut (u64, u64),
 }
@@ -203,13 +205,17 @@ impl<O: SessionObserver> Lane<'_, O> {
         if let Seen::Closed { channel } = &seen {
             count(self.closed_bytes, channel);
         }
+        let proof = self.learner.see(self.side, &seen);
         let mut judged = judge(self.side, seen, self.permissions);
+        if let Some(request) = proof {
+            self.channels.ask(self.side);
+            self.from.transport.send(&[&request]).map_err(|error| Halt::Sender(error.into()))?;
+        }
         match judged.event.take() {
             Some(event) => {
                 let watching = watch(Arc::clone(self.observer), event);
                 Ok(Some(Watched { message: range, judged, watching }))
             }
-            None if judged.fate == Fate::Forward => forward(self.to, payload),
             None => self.settle(range, judged.fate).map(|()| None),
         }
     }
@@ -217,6 +223,7 @@ impl<O: SessionObserver> Lane<'_, O> {
     /// Does with a message what was decided.
     fn settle(&mut self, range: Range<usize>, fate: Fate) -> Result<(), Halt> {
         let payload: &[u8] = self.from.transport.payload(range);
+        self.channels.sent(self.side, payload);
         let unreadable = |error| Halt::Sender(PeerEnd::Fault(ProtocolFault::Wire(error)));
         match fate {
             Fate::Forward => self.to.transport.send(&[payload]).map_err(|error| Halt::Receiver(error.into())),
@@ -228,6 +235,7 @@ impl<O: SessionObserver> Lane<'_, O> {
                 let request = refused_request(payload).map_err(unreadable)?;
                 self.to.transport.send(&[&request]).map_err(|error| Halt::Receiver(error.into()))
             }
+            Fate::Keep => Ok(()),
             Fate::Conceal => {
                 let request = refused_request(payload).map_err(unreadable)?;
                 // Only who wants a reply must get one.

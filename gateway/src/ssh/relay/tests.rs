@@ -8,15 +8,16 @@ use std::time::Duration;
 use portreeve_core::record::{ChannelKind, ChannelNumber, RecordEvent, Source};
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message;
-use portreeve_ssh::negotiation::Role;
+use portreeve_ssh::negotiation::{HostKeyAlgorithm, Role};
 use portreeve_ssh::transport::{Config, Event, Transport};
 use portreeve_ssh::wire::put_string;
-use ssh_key::{Algorithm, PrivateKey};
+use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::observe::Decision;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -65,6 +66,7 @@ struct Bed {
     target: Link,
     observer: Arc<Slow>,
     running: JoinHandle<RelayOutcome>,
+    proven: oneshot::Receiver<Vec<PublicKey>>,
 }
 
 /// Both connections with their keys exchanged, and a relay between them.
@@ -81,13 +83,18 @@ async fn bed_until(
     let observer = Arc::new(observer);
     let (mut user, down) = connected(rekey_bytes).await;
     let (up, target) = connected(rekey_bytes).await;
-    let up = UpstreamSession { link: up, banners: vec![b"be good\n".to_vec()] };
+    let mut up = UpstreamSession {
+        link: up,
+        banners: vec![b"be good\n".to_vec()],
+        learner: HostKeyLearner::default(),
+    };
+    let proven = up.learn_host_keys(Vec::new());
     let watching = Arc::clone(&observer);
     let session = run(DownstreamSession { link: down }, up, permissions, watching, end);
     let running = tokio::spawn(session);
     assert_eq!(next(&mut user).await[..13], *b"\x35\0\0\0\x08be good\n");
     assert_eq!(next(&mut user).await, [message::USERAUTH_SUCCESS]);
-    Bed { user, target, observer, running }
+    Bed { user, target, observer, running, proven }
 }
 
 /// A client and a server whose keys are exchanged.
@@ -148,6 +155,10 @@ fn open(kind: &[u8], number: u32) -> Vec<u8> {
     [&[message::CHANNEL_OPEN][..], &string(kind), &numbers].concat()
 }
 
+fn global(name: &[u8], want_reply: bool) -> Vec<u8> {
+    [&[message::GLOBAL_REQUEST][..], &string(name), &[u8::from(want_reply)]].concat()
+}
+
 /// Opens a session channel that the user calls 5 and the target 9.
 async fn open_session(bed: &mut Bed) {
     say(&mut bed.user, &open(b"session", 5)).await;
@@ -186,7 +197,7 @@ async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) {
 async fn bulk_both_ways(pause: Option<Duration>, rekey_bytes: Option<u64>, count: u32) {
     let mut bed = bed(Slow { pause, ..Slow::default() }, SshPermissions::NONE, rekey_bytes).await;
     open_session(&mut bed).await;
-    let Bed { mut user, mut target, observer, running } = bed;
+    let Bed { mut user, mut target, observer, running, .. } = bed;
     let both = async {
         tokio::join!(exchange_bulk(&mut user, 9, count), exchange_bulk(&mut target, 5, count));
     };
@@ -228,10 +239,9 @@ async fn refusals_reach_the_side_that_is_to_answer() {
         assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_REQUEST, 9, &refused));
     }
     // Host keys stay hidden; what is unknown crosses.
-    let global = |name| [&[message::GLOBAL_REQUEST][..], &string(name), &[0]].concat();
-    say(&mut bed.target, &global(b"hostkeys-00@openssh.com")).await;
-    say(&mut bed.target, &global(b"x@example.com")).await;
-    assert_eq!(next(&mut bed.user).await, global(b"x@example.com"));
+    say(&mut bed.target, &global(b"hostkeys-00@openssh.com", false)).await;
+    say(&mut bed.target, &global(b"x@example.com", false)).await;
+    assert_eq!(next(&mut bed.user).await, global(b"x@example.com", false));
     let refused: Vec<_> = bed.observer.events.lock().unwrap().clone();
     let refused = refused.iter().filter(|event| matches!(event, RecordEvent::Refused { .. })).count();
     assert_eq!(refused, 2);
@@ -250,7 +260,7 @@ async fn what_came_with_the_login_is_forwarded_as_it_was() {
     other.borrow_input();
     other.transport.spare(1).fill(0x55);
     other.return_input();
-    let up = UpstreamSession { link: up, banners: Vec::new() };
+    let up = UpstreamSession { link: up, banners: Vec::new(), learner: HostKeyLearner::default() };
     let observer = Arc::new(Slow { pause: Some(Duration::from_millis(20)), ..Slow::default() });
     let session = run(DownstreamSession { link: down }, up, SshPermissions::NONE, observer, pending());
     let (first, _outcome) = tokio::join!(
@@ -262,6 +272,60 @@ async fn what_came_with_the_login_is_forwarded_as_it_was() {
         session
     );
     assert_eq!(first, trailing);
+}
+
+#[tokio::test]
+async fn the_target_proves_its_host_keys_to_the_gateway_while_the_user_gets_every_reply() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+    let blob = key.public_key().to_bytes().unwrap();
+    let announced = [global(b"hostkeys-00@openssh.com", false), string(&blob)].concat();
+    let prove = [global(b"hostkeys-prove-00@openssh.com", true), string(&blob)].concat();
+    let asked = |n: u8| global(&[b'a' + n], true);
+    say(&mut bed.user, &asked(1)).await;
+    assert_eq!(next(&mut bed.target).await, asked(1));
+    say(&mut bed.target, &announced).await;
+    assert_eq!(next(&mut bed.target).await, prove);
+    // Only the first announcement counts.
+    say(&mut bed.target, &announced).await;
+    say(&mut bed.user, &asked(2)).await;
+    assert_eq!(next(&mut bed.target).await, asked(2));
+    let signed = [string(b"hostkeys-prove-00@openssh.com"), string(bed.target.transport.session_id())];
+    let signer = HostKeySigner::new(&key, None).unwrap();
+    let signature = signer.sign(HostKeyAlgorithm::Ed25519, &[signed.concat(), string(&blob)].concat());
+    let success = |content: &[u8]| [&[message::REQUEST_SUCCESS], content].concat();
+    say(&mut bed.target, &success(b"1")).await;
+    say(&mut bed.target, &success(&string(&signature.unwrap()))).await;
+    say(&mut bed.target, &[message::REQUEST_FAILURE]).await;
+    assert_eq!(next(&mut bed.user).await, success(b"1"));
+    assert_eq!(next(&mut bed.user).await, [message::REQUEST_FAILURE]);
+    let proven = timeout(LIMIT, bed.proven).await.unwrap().unwrap();
+    assert_eq!(proven.len(), 1);
+    assert_eq!(proven[0].key_data(), key.public_key().key_data());
+}
+
+/// The user's request is on its way through the observer when the target announces its keys.
+#[tokio::test]
+async fn a_target_without_proof_proves_nothing_and_the_user_gets_every_reply() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+    let blob = key.public_key().to_bytes().unwrap();
+    let forward = [global(b"tcpip-forward", true), string(b"localhost"), vec![0; 4]].concat();
+    let announced = [global(b"hostkeys-00@openssh.com", false), string(&blob)].concat();
+    bed.user.transport.send(&[&forward]).unwrap();
+    bed.target.transport.send(&[&announced]).unwrap();
+    tokio::join!(write_out(&mut bed.user), write_out(&mut bed.target));
+    let port = [&[message::REQUEST_SUCCESS][..], &[0, 0, 4, 7]].concat();
+    for _ in 0..2 {
+        let reply = if next(&mut bed.target).await == forward {
+            port.clone()
+        } else {
+            vec![message::REQUEST_FAILURE]
+        };
+        say(&mut bed.target, &reply).await;
+    }
+    assert_eq!(next(&mut bed.user).await, port);
+    assert!(timeout(LIMIT, bed.proven).await.unwrap().is_err());
 }
 
 #[tokio::test]

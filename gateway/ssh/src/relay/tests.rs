@@ -303,6 +303,31 @@ fn requests_are_read_by_their_names() {
     assert!(request(named(b"exec")).starts_with("Err(Wire"), "a known request must be whole");
 }
 
+fn global(want_reply: bool) -> Vec<u8> {
+    Message::new(message::GLOBAL_REQUEST).string(b"x@example.com").boolean(want_reply).0
+}
+
+#[test]
+fn the_reply_to_our_own_request_is_found_by_its_place() {
+    let mut relay = Relay::default();
+    let success = [message::REQUEST_SUCCESS, 1, 2];
+    let content = Some(&success[1..]);
+    relay.sent(Side::Downstream, &global(true));
+    relay.sent(Side::Downstream, &global(false));
+    // Those of the target are answered by the user.
+    relay.sent(Side::Upstream, &global(true));
+    relay.ask(Side::Upstream);
+    relay.sent(Side::Downstream, &global(true));
+    assert_eq!(relay.see(Side::Downstream, &[message::REQUEST_FAILURE]), Ok(Seen::Other));
+    assert_eq!(relay.see(Side::Upstream, &success), Ok(Seen::Other), "for the first");
+    assert_eq!(relay.see(Side::Upstream, &success), Ok(Seen::OwnReply { content }));
+    assert_eq!(relay.see(Side::Upstream, &success), Ok(Seen::Other), "for the last");
+    assert_eq!(relay.see(Side::Upstream, &success), Ok(Seen::Other), "for nobody");
+    relay.ask(Side::Upstream);
+    let failure = [message::REQUEST_FAILURE];
+    assert_eq!(relay.see(Side::Upstream, &failure), Ok(Seen::OwnReply { content: None }));
+}
+
 proptest! {
     #[test]
     fn no_message_makes_the_relay_panic(

@@ -1,6 +1,9 @@
 //! The host keys that users see.
 
-use anyhow::{Result, ensure};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use portreeve_tests::deadline::until;
 use portreeve_tests::{Options, Route, Testbed, run};
 
 use super::{Check, access_event, ensure_refused, metric, sample};
@@ -11,6 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("nobody_needs_a_key_or_a_password", no_key),
     Check::new("the_host_key_is_derived_and_the_same_everywhere", derived),
     Check::new("a_restart_keeps_the_host_key", restart),
+    Check::new("a_target_that_loses_a_host_key_looks_the_same_by_those_it_has_proven", loses_a_key),
     Check::new("a_changed_target_key_is_shown_as_changed", changed),
 ];
 
@@ -56,6 +60,53 @@ fn restart(_: &Beds) -> Result<()> {
     ensure!(before == scan(&bed, "10.1.2.3")?, "the host key changed");
     ssh(&bed, &[TARGET, "true"])?.success()?;
     Ok(())
+}
+
+/// What the gateway has pinned for the target, as `TYPE BLOB`.
+fn pinned(bed: &Testbed) -> Result<Vec<String>> {
+    let files = bed.gateway()?.files();
+    let list = files.verb(&["host-keys", "list", "--state-dir"], &[&files.state_dir()])?;
+    let of_target = list.lines().filter_map(|line| line.strip_prefix("10.1.2.3:22 "));
+    Ok(of_target.map(str::to_owned).collect())
+}
+
+fn loses_a_key(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let before = scan(&bed, "10.1.2.3")?;
+    let all = until("all host keys of the target", LIMIT, || {
+        Ok(Some(pinned(&bed)?).filter(|pinned| pinned.len() == 3))
+    })?;
+    for (kind, pinned) in ["ed25519", "ecdsa", "rsa"].into_iter().zip(&all) {
+        ensure!(bed.server().host_public_key(kind)?.starts_with(pinned.as_str()), "{kind}: {pinned}");
+    }
+    let quiet = |bed: &Testbed| -> Result<()> {
+        let finished = ssh(bed, &["-o", "StrictHostKeyChecking=yes", TARGET, "echo in"])?;
+        ensure!(finished.err().is_empty(), "{}", finished.err());
+        ensure!(finished.success()? == "in\n", "no session");
+        Ok(())
+    };
+    for (lost, shown) in [("ed25519", "ecdsa"), ("ecdsa", "rsa")] {
+        let fingerprint = fingerprint(&bed, shown)?;
+        bed.server_mut().remove_host_key(lost)?;
+        quiet(&bed)?;
+        access_event(bed.gateway()?, "an access event with the other key", |event| {
+            event["host_key"] == fingerprint.as_str() && event["host_key_verdict"] == "known"
+        })?;
+        ensure!(before == scan(&bed, "10.1.2.3")?, "users see another host key");
+        ensure!(pinned(&bed)? == all, "the pins changed");
+    }
+    ensure!(metric(bed.gateway()?, sample::HOST_KEY_CHANGES)? == 0.0, "a change is counted");
+    bed.server_mut().change_host_keys()?;
+    ensure_refused(&ssh(&bed, &[TARGET, "id"])?, &["REMOTE HOST IDENTIFICATION HAS CHANGED"])?;
+    ensure!(pinned(&bed)? == all, "a changed key is pinned");
+    Ok(())
+}
+
+/// Of one of the target's own keys, as `SHA256:...`.
+fn fingerprint(bed: &Testbed, kind: &str) -> Result<String> {
+    let key = bed.server().host_public_key(kind)?;
+    let line = run(Command::new("ssh-keygen").args(["-l", "-f", "-"]), key.as_bytes(), LIMIT)?.success()?;
+    Ok(line.split(' ').nth(1).context("no fingerprint")?.to_owned())
 }
 
 fn changed(_: &Beds) -> Result<()> {
