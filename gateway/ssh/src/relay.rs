@@ -9,6 +9,7 @@
 //! that does not fit the table ends the session.
 
 mod channel;
+mod own;
 mod replies;
 mod view;
 
@@ -16,10 +17,11 @@ use thiserror::Error;
 
 use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
+pub use self::own::{refused_open, refused_request, window_adjust};
 use self::replies::Owed;
 pub use self::view::{GlobalRequest, OpenKind, PtyRequest, Request};
 use crate::message;
-use crate::wire::{Reader, WireError, put_string, put_u32};
+use crate::wire::{Reader, WireError};
 
 /// Most channels of a session at one time.
 pub const MAX_CHANNELS: usize = 4096;
@@ -278,60 +280,6 @@ impl From<RelayError> for SeeError {
     fn from(error: RelayError) -> Self {
         Self::Relay(error)
     }
-}
-
-/// A name that no SSH implementation knows, so the peer refuses it in its own order of replies.
-const UNKNOWN: &[u8] = b"refused@portreeve";
-
-/// The request to send instead of a global or channel request that is refused: the same channel and
-/// `want_reply`, under a name that the other side does not know and so refuses, in order.
-///
-/// # Errors
-/// [`WireError`] when `payload` is no request.
-pub fn refused_request(payload: &[u8]) -> Result<Vec<u8>, WireError> {
-    let mut reader = Reader::new(payload);
-    let number = reader.u8()?;
-    let mut refused = vec![number];
-    match number {
-        message::GLOBAL_REQUEST => {}
-        message::CHANNEL_REQUEST => put_u32(&mut refused, reader.u32()?),
-        _ => return Err(WireError::Malformed),
-    }
-    reader.string()?;
-    put_string(&mut refused, UNKNOWN).map_err(|_| WireError::Malformed)?;
-    refused.push(reader.u8()?);
-    Ok(refused)
-}
-
-/// CHANNEL_WINDOW_ADJUST to the side that calls a channel `recipient` (RFC 4254 section 5.2).
-pub fn window_adjust(recipient: u32, bytes: u32) -> Vec<u8> {
-    let mut adjust = vec![message::CHANNEL_WINDOW_ADJUST];
-    put_u32(&mut adjust, recipient);
-    put_u32(&mut adjust, bytes);
-    adjust
-}
-
-/// CHANNEL_OPEN_FAILURE for a CHANNEL_OPEN that is refused: administratively prohibited (RFC 4254
-/// section 5.1). The channel leaves the table.
-///
-/// # Errors
-/// [`WireError`] when `payload` is no CHANNEL_OPEN.
-pub fn refused_open(relay: &mut Relay, from: Side, payload: &[u8]) -> Result<Vec<u8>, WireError> {
-    const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
-    let mut reader = Reader::new(payload);
-    if reader.u8()? != message::CHANNEL_OPEN {
-        return Err(WireError::Malformed);
-    }
-    reader.string()?;
-    let sender = reader.u32()?;
-    relay.channels.forget(from, sender);
-    let mut failure = vec![message::CHANNEL_OPEN_FAILURE];
-    put_u32(&mut failure, sender);
-    put_u32(&mut failure, ADMINISTRATIVELY_PROHIBITED);
-    put_string(&mut failure, b"not granted by the policy of this gateway")
-        .map_err(|_| WireError::Malformed)?;
-    put_string(&mut failure, b"").map_err(|_| WireError::Malformed)?;
-    Ok(failure)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::own::UNKNOWN;
 use super::*;
-use crate::wire::put_boolean;
+use crate::wire::{put_boolean, put_string, put_u32};
 
 /// Builds a message from its fields.
 struct Message(Vec<u8>);
