@@ -7,8 +7,9 @@
 //! `SessionStarted` nor `SessionEnded` from here: those are the owner's.
 //!
 //! Messages cross as they are ([`portreeve_ssh::relay`]), so flow control, the order of replies and of
-//! CLOSE, and every text are the peers' own. One request is ours: for proof of the target's host keys. [`pump`] carries one direction, [`joined`] both,
-//! [`judge`] says what may cross and what is told about it.
+//! CLOSE, and every text are the peers' own. Two are ours: the request for proof of the target's host
+//! keys, and the reply to a keep-alive that cannot reach a side in time. [`pump`] carries one direction,
+//! [`joined`] both, [`judge`] says what may cross and what is told about it.
 
 mod events;
 mod joined;

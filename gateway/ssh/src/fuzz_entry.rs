@@ -245,6 +245,8 @@ pub fn relay_messages(input: &[u8]) {
             Ok(Seen::Request { .. } | Seen::Global(_)) => {
                 let refused = refused_request(message).expect("a request that was seen");
                 assert_eq!(refused.first(), message.first());
+                let reply = relay.keep_alive_reply(from, message);
+                assert!(reply.is_none_or(|reply| relay.see(from.other(), &reply).is_ok()));
                 relay.sent(from, message);
                 if choice & 2 != 0 {
                     relay.ask(from);

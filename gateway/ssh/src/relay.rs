@@ -5,8 +5,9 @@
 //! [`Relay::see`] reads each message on its way and keeps the table of channels; the caller decides
 //! from what it saw. What is refused is turned into something the other side refuses by itself
 //! ([`refused_request`]), which keeps replies in order; what replies are due is counted, so that a
-//! request of our own can be put between. Invariants: memory is bounded by [`MAX_CHANNELS`]; a message
-//! that does not fit the table ends the session.
+//! request of our own can be put between and a keep-alive answered in place of a side that cannot.
+//! Invariants: memory is bounded by [`MAX_CHANNELS`]; a message that does not fit the table ends the
+//! session.
 
 mod channel;
 mod own;
@@ -185,7 +186,7 @@ impl Relay {
             }),
             // They carry nothing, and late ones are common: each peer judges them for itself.
             message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
-                reader.u32()?;
+                self.channels.answered(from, reader.u32()?);
                 Ok(Seen::Other)
             }
             message::CHANNEL_WINDOW_ADJUST => {

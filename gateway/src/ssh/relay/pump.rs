@@ -4,7 +4,8 @@
 //! receiving side takes it: until then it stays where it was read, and nothing more is read. What the
 //! sending side is answered with (replies to pings, refusals) is bounded by the same rule. While a side
 //! exchanges keys only what is due to that side waits; its own messages of the exchange come by
-//! themselves.
+//! themselves. A keep-alive that waits so is answered in place of that side, so that the sender does not
+//! give up; a few only, as a side that never ends its exchange is gone.
 
 use std::future::Future;
 use std::ops::Range;
@@ -33,6 +34,10 @@ const HIGH_WATER: usize = 256 * 1024;
 /// Bytes that may wait to be written to a side that makes us answer it; above what relayed messages
 /// alone can reach, so that the two directions do not wait for each other.
 const ANSWERS_HIGH_WATER: usize = 1024 * 1024;
+
+/// Keep-alives that are answered in place of a side while it exchanges keys, as many as OpenSSH leaves
+/// unanswered before it gives up (`ServerAliveCountMax`, `ClientAliveCountMax`).
+const ANSWERED_KEEP_ALIVES: u32 = 3;
 
 /// Why a direction cannot go on.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ pub(super) struct Pump {
     watched: Option<Watched>,
     /// Window for channels that the observer is behind with.
     held: HeldWindows,
+    /// Keep-alives that were answered since the receiving side took something.
+    answered: u32,
 }
 
 type Watching = Pin<Box<dyn Future<Output = Result<Decision, ObserverFailed>> + Send>>;
@@ -107,10 +114,15 @@ impl Pump {
                 continue;
             };
             if !takes(&lane.to.transport) {
+                if self.answered < ANSWERED_KEEP_ALIVES && lane.answer_keep_alive(message.clone())? {
+                    self.answered += 1;
+                    moved = true;
+                    continue;
+                }
                 self.stalled = Some(message);
                 return Ok(moved);
             }
-            moved = true;
+            (moved, self.answered) = (true, 0);
             self.watched = lane.carry(message, &mut self.held, cx)?;
         }
     }
@@ -218,6 +230,16 @@ impl<O: SessionObserver> Lane<'_, O> {
             }
             None => self.settle(range, judged.fate).map(|()| None),
         }
+    }
+
+    /// Answers a keep-alive in place of the receiving side if that exchanges keys; whether it did.
+    fn answer_keep_alive(&mut self, range: Range<usize>) -> Result<bool, Halt> {
+        if self.to.transport.can_send() || !self.from.transport.can_send() {
+            return Ok(false);
+        }
+        let payload = self.from.transport.payload(range);
+        let Some(reply) = self.channels.keep_alive_reply(self.side, payload) else { return Ok(false) };
+        self.from.transport.send(&[&reply]).map(|()| true).map_err(|error| Halt::Sender(error.into()))
     }
 
     /// Does with a message what was decided.

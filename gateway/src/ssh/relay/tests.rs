@@ -328,6 +328,72 @@ async fn a_target_without_proof_proves_nothing_and_the_user_gets_every_reply() {
     assert!(timeout(LIMIT, bed.proven).await.unwrap().is_err());
 }
 
+/// Begins a key exchange, which stays unfinished until something is awaited on the link.
+async fn begin_key_exchange(link: &mut Link) {
+    link.transport.propose().unwrap();
+    write_out(link).await;
+    // What comes is the relay's proposal: it takes part.
+    poll_fn(|cx| link.poll_read(cx)).await.unwrap();
+}
+
+fn keep_alive(channel: Option<u32>) -> Vec<u8> {
+    let asked = [string(b"keepalive@openssh.com"), vec![1]].concat();
+    channel.map_or_else(
+        || global(b"keepalive@openssh.com", true),
+        |number| message(message::CHANNEL_REQUEST, number, &asked),
+    )
+}
+
+#[tokio::test]
+async fn keep_alives_are_answered_while_the_other_side_exchanges_keys_but_not_for_ever() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    open_session(&mut bed).await;
+    begin_key_exchange(&mut bed.user).await;
+    say(&mut bed.target, &keep_alive(None)).await;
+    assert_eq!(next(&mut bed.target).await, [message::REQUEST_FAILURE]);
+    say(&mut bed.target, &keep_alive(Some(5))).await;
+    assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_FAILURE, 9, b""));
+    say(&mut bed.target, &keep_alive(None)).await;
+    assert_eq!(next(&mut bed.target).await, [message::REQUEST_FAILURE]);
+    // The fourth one waits for the user's side.
+    say(&mut bed.target, &keep_alive(Some(5))).await;
+    assert_eq!(next(&mut bed.user).await, keep_alive(Some(5)));
+    say(&mut bed.user, &message(message::CHANNEL_FAILURE, 9, b"")).await;
+    assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_FAILURE, 9, b""));
+    // The other way, and again after something crossed.
+    begin_key_exchange(&mut bed.target).await;
+    say(&mut bed.user, &keep_alive(None)).await;
+    assert_eq!(next(&mut bed.user).await, [message::REQUEST_FAILURE]);
+    say(&mut bed.user, &keep_alive(Some(9))).await;
+    assert_eq!(next(&mut bed.user).await, message(message::CHANNEL_FAILURE, 5, b""));
+    let piece = message(message::CHANNEL_DATA, 9, &string(b"x"));
+    say(&mut bed.user, &piece).await;
+    assert_eq!(next(&mut bed.target).await, piece);
+}
+
+#[tokio::test]
+async fn a_keep_alive_waits_behind_what_came_first() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    open_session(&mut bed).await;
+    // An earlier request has no reply yet: only the user can give it.
+    say(&mut bed.target, &global(b"x@example.com", true)).await;
+    assert_eq!(next(&mut bed.user).await, global(b"x@example.com", true));
+    begin_key_exchange(&mut bed.user).await;
+    say(&mut bed.target, &keep_alive(None)).await;
+    assert_eq!(next(&mut bed.user).await, keep_alive(None));
+    say(&mut bed.user, &[message::REQUEST_SUCCESS, 7]).await;
+    say(&mut bed.user, &[message::REQUEST_FAILURE]).await;
+    assert_eq!(next(&mut bed.target).await, [message::REQUEST_SUCCESS, 7]);
+    assert_eq!(next(&mut bed.target).await, [message::REQUEST_FAILURE]);
+    // Data is ahead of it.
+    begin_key_exchange(&mut bed.user).await;
+    let piece = message(message::CHANNEL_DATA, 5, &string(b"x"));
+    say(&mut bed.target, &piece).await;
+    say(&mut bed.target, &keep_alive(None)).await;
+    assert_eq!(next(&mut bed.user).await, piece);
+    assert_eq!(next(&mut bed.user).await, keep_alive(None));
+}
+
 #[tokio::test]
 async fn a_disconnect_and_its_text_reach_the_other_side() {
     let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;

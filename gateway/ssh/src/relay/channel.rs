@@ -34,6 +34,8 @@ struct Half {
     /// The number it chose.
     number: Option<u32>,
     closed: bool,
+    /// Replies that it owes to requests on the channel.
+    owes: u32,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,14 @@ impl Channel {
         match side {
             Side::Downstream => &mut self.downstream,
             Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    /// What `side` did, and what the other side did.
+    const fn halves(&self, side: Side) -> (&Half, &Half) {
+        match side {
+            Side::Downstream => (&self.downstream, &self.upstream),
+            Side::Upstream => (&self.upstream, &self.downstream),
         }
     }
 }
@@ -139,10 +149,7 @@ impl ChannelTable {
     /// Whether both sides have numbers for a channel, and `from` has not closed it.
     pub(super) fn carries_data_of(&self, id: ChannelId, from: Side) -> bool {
         self.channels.get(&id).is_some_and(|channel| {
-            let (own, other) = match from {
-                Side::Downstream => (&channel.downstream, &channel.upstream),
-                Side::Upstream => (&channel.upstream, &channel.downstream),
-            };
+            let (own, other) = channel.halves(from);
             own.number.is_some() && other.number.is_some() && !own.closed
         })
     }
@@ -161,6 +168,30 @@ impl ChannelTable {
                 Side::Upstream => channel.upstream_bytes += bytes as u64,
             }
         }
+    }
+
+    /// A request was sent on to `to`, which calls the channel `number` and owes a reply now.
+    pub(super) fn asked(&mut self, to: Side, number: u32) {
+        if let Some(channel) = self.find(to, number).and_then(|id| self.channels.get_mut(&id)) {
+            let half = channel.half(to);
+            half.owes = half.owes.saturating_add(1);
+        }
+    }
+
+    /// `from` replied on a channel that the other side calls `number`.
+    pub(super) fn answered(&mut self, from: Side, number: u32) {
+        if let Some(channel) = self.find(from.other(), number).and_then(|id| self.channels.get_mut(&id)) {
+            let half = channel.half(from);
+            half.owes = half.owes.saturating_sub(1);
+        }
+    }
+
+    /// What the other side calls the channel that `by` calls `number`, if `by` would answer a request on it
+    /// next: it owes no earlier reply, and it has not closed the channel.
+    pub(super) fn answered_next(&self, by: Side, number: u32) -> Option<u32> {
+        let channel = self.get(self.find(by, number)?)?;
+        let (own, other) = channel.halves(by);
+        other.number.filter(|_| own.owes == 0 && !own.closed)
     }
 
     /// `from` closes a channel; when both have, it leaves the table.

@@ -1,11 +1,16 @@
-//! Replies that are due (RFC 4254 section 4).
+//! Replies that are due (RFC 4254 sections 4 and 5.4).
 //!
-//! A reply to a global request does not name it: each side answers in the order of the requests. So the
-//! reply to a request of our own is found by counting those that are due before it.
+//! A reply does not name its request: each side answers global requests in their order, and those of a
+//! channel in theirs. So the reply to a request of our own is found by counting those that are due before
+//! it, and a request is answered in place of a side only when that side owes nothing.
 
 use super::{Relay, Side};
 use crate::message;
-use crate::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError, put_u32};
+
+/// What OpenSSH asks to see whether its peer is there, as a global request or on a channel (its
+/// clientloop.c, serverloop.c). Every implementation refuses it, as it knows no such request.
+const KEEP_ALIVE: &[u8] = b"keepalive@openssh.com";
 
 /// Replies to global requests that one side owes.
 #[derive(Debug, Default)]
@@ -48,12 +53,39 @@ impl Relay {
         }
     }
 
-    /// A message of `from` was sent on; if it is a global request that wants a reply, that is due from now
-    /// on. To be told in the order of sending, which need not be that of [`Self::see`].
+    /// A message of `from` was sent on; if it is a request that wants a reply, that is due from now on. To
+    /// be told in the order of sending, which need not be that of [`Self::see`].
     pub fn sent(&mut self, from: Side, payload: &[u8]) {
-        if wants_reply(payload) == Ok(true) {
-            let owed = self.owed_by(from.other());
-            owed.due = owed.due.saturating_add(1);
+        match Asked::read(payload) {
+            Ok(Some(Asked { scope: Scope::Connection, .. })) => {
+                let owed = self.owed_by(from.other());
+                owed.due = owed.due.saturating_add(1);
+            }
+            Ok(Some(Asked { scope: Scope::Channel(number), .. })) => {
+                self.channels.asked(from.other(), number);
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    /// What the other side would reply to a keep-alive of `from`, if it could now: a refusal, as to every
+    /// request that is not known. None for any other message, and while an earlier reply is due, which must
+    /// come first.
+    pub fn keep_alive_reply(&self, from: Side, payload: &[u8]) -> Option<Vec<u8>> {
+        let asked = Asked::read(payload).ok()?.filter(|asked| asked.name == KEEP_ALIVE)?;
+        match asked.scope {
+            Scope::Connection => {
+                let owed = match from {
+                    Side::Downstream => &self.owed_by_upstream,
+                    Side::Upstream => &self.owed_by_downstream,
+                };
+                (owed.due == 0).then(|| vec![message::REQUEST_FAILURE])
+            }
+            Scope::Channel(number) => {
+                let mut refusal = vec![message::CHANNEL_FAILURE];
+                put_u32(&mut refusal, self.channels.answered_next(from.other(), number)?);
+                Some(refusal)
+            }
         }
     }
 
@@ -65,12 +97,30 @@ impl Relay {
     }
 }
 
-/// Whether a message is a global request that wants a reply.
-fn wants_reply(payload: &[u8]) -> Result<bool, WireError> {
-    let mut reader = Reader::new(payload);
-    if reader.u8()? != message::GLOBAL_REQUEST {
-        return Ok(false);
+/// A request that wants a reply.
+struct Asked<'a> {
+    scope: Scope,
+    name: &'a [u8],
+}
+
+/// What a request is about, and so where its reply has its place.
+enum Scope {
+    /// The whole connection.
+    Connection,
+    /// The channel that the receiver calls so.
+    Channel(u32),
+}
+
+impl<'a> Asked<'a> {
+    /// None for what is no request or wants no reply.
+    fn read(payload: &'a [u8]) -> Result<Option<Self>, WireError> {
+        let mut reader = Reader::new(payload);
+        let scope = match reader.u8()? {
+            message::GLOBAL_REQUEST => Scope::Connection,
+            message::CHANNEL_REQUEST => Scope::Channel(reader.u32()?),
+            _ => return Ok(None),
+        };
+        let name = reader.string()?;
+        Ok(reader.boolean()?.then_some(Self { scope, name }))
     }
-    reader.string()?;
-    reader.boolean()
 }

@@ -329,6 +329,52 @@ fn the_reply_to_our_own_request_is_found_by_its_place() {
     assert_eq!(relay.see(Side::Upstream, &failure), Ok(Seen::OwnReply { content: None }));
 }
 
+fn keep_alive(channel: Option<u32>, want_reply: bool) -> Vec<u8> {
+    let message = channel.map_or_else(
+        || Message::new(message::GLOBAL_REQUEST),
+        |number| Message::new(message::CHANNEL_REQUEST).u32(number),
+    );
+    message.string(b"keepalive@openssh.com").boolean(want_reply).0
+}
+
+#[test]
+fn a_keep_alive_can_be_answered_only_when_no_earlier_reply_is_due() {
+    let mut relay = with_channel();
+    let failure = Some(vec![message::REQUEST_FAILURE]);
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &keep_alive(None, true)), failure);
+    relay.sent(Side::Upstream, &global(true));
+    relay.sent(Side::Upstream, &global(false));
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &keep_alive(None, true)), None);
+    assert_eq!(relay.keep_alive_reply(Side::Downstream, &keep_alive(None, true)), failure);
+    relay.see(Side::Downstream, &[message::REQUEST_FAILURE]).unwrap();
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &keep_alive(None, true)), failure);
+    // Each channel has its own order.
+    let on_channel = keep_alive(Some(5), true);
+    let failure = Some(Message::new(message::CHANNEL_FAILURE).u32(9).0);
+    relay.sent(Side::Upstream, &global(true));
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &on_channel), failure);
+    relay.sent(Side::Upstream, &on_channel);
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &on_channel), None);
+    relay.see(Side::Downstream, &Message::new(message::CHANNEL_FAILURE).u32(9).0).unwrap();
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &on_channel), failure);
+}
+
+#[test]
+fn only_a_keep_alive_that_wants_a_reply_and_would_get_one_is_answered() {
+    let mut relay = with_channel();
+    for message in [keep_alive(None, false), keep_alive(Some(5), false), global(true), data(5, b"x"), vec![]]
+    {
+        assert_eq!(relay.keep_alive_reply(Side::Upstream, &message), None, "{message:?}");
+    }
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &keep_alive(Some(9), true)), None, "no such channel");
+    // OpenSSH asks after its own CLOSE, too, and gets no reply after the other one's.
+    relay.see(Side::Upstream, &close(5)).unwrap();
+    assert!(relay.keep_alive_reply(Side::Upstream, &keep_alive(Some(5), true)).is_some());
+    let mut relay = with_channel();
+    relay.see(Side::Downstream, &close(9)).unwrap();
+    assert_eq!(relay.keep_alive_reply(Side::Upstream, &keep_alive(Some(5), true)), None);
+}
+
 proptest! {
     #[test]
     fn no_message_makes_the_relay_panic(
