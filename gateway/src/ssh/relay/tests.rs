@@ -5,10 +5,12 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use portreeve_core::record::{ChannelKind, ChannelNumber, RecordEvent, Source};
+use portreeve_ssh::cipher::Cipher;
 use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message;
-use portreeve_ssh::negotiation::{HostKeyAlgorithm, Role};
+use portreeve_ssh::negotiation::{HostKeyAlgorithm, Preferences, Role};
 use portreeve_ssh::transport::{Config, Event, Transport};
 use portreeve_ssh::wire::put_string;
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
@@ -21,6 +23,7 @@ use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::observe::Decision;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const SOCKET_BUFFER: usize = 64 * 1024;
 
 /// Remembers events and takes its time.
 #[derive(Default)]
@@ -70,19 +73,19 @@ struct Bed {
 }
 
 /// Both connections with their keys exchanged, and a relay between them.
-async fn bed(observer: Slow, permissions: SshPermissions, rekey_bytes: Option<u64>) -> Bed {
-    bed_until(observer, permissions, rekey_bytes, pending()).await
+async fn bed(observer: Slow, permissions: SshPermissions) -> Bed {
+    bed_until(observer, permissions, &Keys::default(), pending()).await
 }
 
 async fn bed_until(
     observer: Slow,
     permissions: SshPermissions,
-    rekey_bytes: Option<u64>,
+    keys: &Keys,
     end: impl Future<Output = String> + Send + 'static,
 ) -> Bed {
     let observer = Arc::new(observer);
-    let (mut user, down) = connected(rekey_bytes).await;
-    let (up, target) = connected(rekey_bytes).await;
+    let (mut user, down) = connected(keys, Role::Server).await;
+    let (up, target) = connected(keys, Role::Client).await;
     let mut up = UpstreamSession {
         link: up,
         banners: vec![b"be good\n".to_vec()],
@@ -97,14 +100,31 @@ async fn bed_until(
     Bed { user, target, observer, running, proven }
 }
 
-/// A client and a server whose keys are exchanged.
-async fn connected(rekey_bytes: Option<u64>) -> (Link, Link) {
+/// How keys are exchanged on both connections; the defaults are those of a session.
+#[derive(Clone, Default)]
+struct Keys {
+    /// Bytes after which the relay wants new ones.
+    ours: Option<u64>,
+    /// Bytes after which its peers want new ones.
+    theirs: Option<u64>,
+    /// The only cipher.
+    cipher: Option<Cipher>,
+}
+
+/// A client and a server whose keys are exchanged; the relay has the role `ours`.
+async fn connected(keys: &Keys, ours: Role) -> (Link, Link) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, server) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
-    let link = |tcp, role, host_keys| {
-        let config = Config { host_keys, rekey_bytes, ..Config::default() };
+    let link = |tcp: TcpStream, role, host_keys| {
+        // Else megabytes are under way between a proposal and its answer.
+        setsockopt(&tcp, sockopt::SndBuf, &SOCKET_BUFFER).unwrap();
+        setsockopt(&tcp, sockopt::RcvBuf, &SOCKET_BUFFER).unwrap();
+        let rekey_bytes = if role == ours { keys.ours } else { keys.theirs };
+        let mut preferences = Preferences::default();
+        preferences.ciphers = keys.cipher.map_or(preferences.ciphers, |cipher| vec![cipher]);
+        let config = Config { host_keys, rekey_bytes, preferences, ..Config::default() };
         Link::new(tcp, Transport::new(role, config).unwrap()).unwrap()
     };
     let client = link(client.unwrap(), Role::Client, Vec::new());
@@ -169,10 +189,11 @@ async fn open_session(bed: &mut Bed) {
     assert_eq!(next(&mut bed.user).await, confirmation);
 }
 
-/// Sends `count` numbered pieces to the peer's `channel` while it expects as many.
-async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) {
+/// Sends `count` numbered pieces to the peer's `channel` while it expects as many; returns how often keys
+/// were exchanged meanwhile.
+async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) -> u32 {
     let filler = vec![7; 20_000];
-    let (mut sent, mut received) = (0_u32, 0_u32);
+    let (mut sent, mut received, mut exchanges) = (0_u32, 0_u32, 0_u32);
     while sent < count || received < count || !link.transport.pending().is_empty() {
         while sent < count && link.transport.can_send() && link.transport.pending().len() < 300_000 {
             let piece = string(&[&sent.to_be_bytes()[..], &filler].concat());
@@ -183,7 +204,9 @@ async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) {
             link.transport.propose().unwrap();
         }
         let Ok(event) = timeout(Duration::from_millis(1), link.next_event()).await else { continue };
-        if let Event::Message(range) = event.unwrap() {
+        let event = event.unwrap();
+        exchanges += u32::from(matches!(event, Event::KeysExchanged { .. }));
+        if let Event::Message(range) = event {
             let payload = link.transport.payload(range);
             assert_eq!(payload[0], message::CHANNEL_DATA);
             assert_eq!(payload[9..13], received.to_be_bytes(), "lost or out of order");
@@ -192,16 +215,18 @@ async fn exchange_bulk(link: &mut Link, channel: u32, count: u32) {
     }
     // The other side may still exchange keys.
     timeout(Duration::from_millis(500), link.next_event()).await.ok();
+    exchanges
 }
 
-async fn bulk_both_ways(pause: Option<Duration>, rekey_bytes: Option<u64>, count: u32) {
-    let mut bed = bed(Slow { pause, ..Slow::default() }, SshPermissions::NONE, rekey_bytes).await;
+/// Returns how often keys were exchanged with the user and with the target.
+async fn bulk_both_ways(pause: Option<Duration>, keys: Keys, count: u32) -> (u32, u32) {
+    let observer = Slow { pause, ..Slow::default() };
+    let mut bed = bed_until(observer, SshPermissions::NONE, &keys, pending()).await;
     open_session(&mut bed).await;
     let Bed { mut user, mut target, observer, running, .. } = bed;
-    let both = async {
-        tokio::join!(exchange_bulk(&mut user, 9, count), exchange_bulk(&mut target, 5, count));
-    };
-    timeout(LIMIT, both).await.expect("nobody waits for ever");
+    let both =
+        async { tokio::join!(exchange_bulk(&mut user, 9, count), exchange_bulk(&mut target, 5, count)) };
+    let exchanges = timeout(LIMIT, both).await.expect("nobody waits for ever");
     drop(user);
     let outcome = timeout(LIMIT, running).await.unwrap().unwrap();
     assert_eq!(outcome.ended_by, EndedBy::ClientDisconnected);
@@ -211,21 +236,34 @@ async fn bulk_both_ways(pause: Option<Duration>, rekey_bytes: Option<u64>, count
     let closed =
         RecordEvent::ChannelClosed { channel: ChannelNumber(0), client_bytes: bytes, target_bytes: bytes };
     assert_eq!(observer.events.lock().unwrap().last(), Some(&closed));
+    exchanges
 }
 
 #[tokio::test]
 async fn bulk_both_ways_keeps_order_while_everybody_exchanges_keys() {
-    bulk_both_ways(None, Some(700_000), 800).await;
+    let keys = Keys { ours: Some(700_000), theirs: Some(700_000), cipher: None };
+    let (user, target) = bulk_both_ways(None, keys, 800).await;
+    assert!(user > 8 && target > 8, "{user} and {target} exchanges");
+}
+
+#[tokio::test]
+async fn bulk_both_ways_keeps_order_while_the_relay_alone_exchanges_keys_of_every_kind_of_cipher() {
+    for cipher in [Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305, Cipher::Aes128Ctr] {
+        let keys = Keys { ours: Some(500_000), theirs: None, cipher: Some(cipher) };
+        let (user, target) = bulk_both_ways(None, keys, 400).await;
+        assert!(user > 4 && target > 4, "{cipher:?}: {user} and {target} exchanges");
+    }
 }
 
 #[tokio::test]
 async fn bulk_both_ways_keeps_order_with_an_observer_that_is_behind() {
-    bulk_both_ways(Some(Duration::from_micros(200)), Some(500_000), 150).await;
+    let keys = Keys { ours: Some(500_000), theirs: Some(500_000), cipher: None };
+    bulk_both_ways(Some(Duration::from_micros(200)), keys, 150).await;
 }
 
 #[tokio::test]
 async fn refusals_reach_the_side_that_is_to_answer() {
-    let mut bed = bed(Slow::default(), SshPermissions::NONE, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::NONE).await;
     // The relay refuses an open by itself.
     say(&mut bed.user, &open(b"auth-agent@openssh.com", 3)).await;
     assert_eq!(next(&mut bed.user).await[..5], message(message::CHANNEL_OPEN_FAILURE, 3, b""));
@@ -250,13 +288,14 @@ async fn refusals_reach_the_side_that_is_to_answer() {
 /// A client may send its first channel open together with the request that lets it in.
 #[tokio::test]
 async fn what_came_with_the_login_is_forwarded_as_it_was() {
-    let (mut user, mut down) = connected(None).await;
-    let (up, mut target) = connected(None).await;
+    let keys = Keys::default();
+    let (mut user, mut down) = connected(&keys, Role::Server).await;
+    let (up, mut target) = connected(&keys, Role::Client).await;
     let trailing = [open(b"session", 5), vec![0xee; 3_000]].concat();
     say(&mut user, &trailing).await;
     poll_fn(|cx| down.poll_read(cx)).await.unwrap();
     // What another session left in this thread must not be sent instead.
-    let (mut other, _peer) = connected(None).await;
+    let (mut other, _peer) = connected(&keys, Role::Client).await;
     other.borrow_input();
     other.transport.spare(1).fill(0x55);
     other.return_input();
@@ -276,7 +315,7 @@ async fn what_came_with_the_login_is_forwarded_as_it_was() {
 
 #[tokio::test]
 async fn the_target_proves_its_host_keys_to_the_gateway_while_the_user_gets_every_reply() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let blob = key.public_key().to_bytes().unwrap();
     let announced = [global(b"hostkeys-00@openssh.com", false), string(&blob)].concat();
@@ -307,7 +346,7 @@ async fn the_target_proves_its_host_keys_to_the_gateway_while_the_user_gets_ever
 /// The user's request is on its way through the observer when the target announces its keys.
 #[tokio::test]
 async fn a_target_without_proof_proves_nothing_and_the_user_gets_every_reply() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let blob = key.public_key().to_bytes().unwrap();
     let forward = [global(b"tcpip-forward", true), string(b"localhost"), vec![0; 4]].concat();
@@ -346,7 +385,7 @@ fn keep_alive(channel: Option<u32>) -> Vec<u8> {
 
 #[tokio::test]
 async fn keep_alives_are_answered_while_the_other_side_exchanges_keys_but_not_for_ever() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     open_session(&mut bed).await;
     begin_key_exchange(&mut bed.user).await;
     say(&mut bed.target, &keep_alive(None)).await;
@@ -373,7 +412,7 @@ async fn keep_alives_are_answered_while_the_other_side_exchanges_keys_but_not_fo
 
 #[tokio::test]
 async fn a_keep_alive_waits_behind_what_came_first() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     open_session(&mut bed).await;
     // An earlier request has no reply yet: only the user can give it.
     say(&mut bed.target, &global(b"x@example.com", true)).await;
@@ -396,7 +435,7 @@ async fn a_keep_alive_waits_behind_what_came_first() {
 
 #[tokio::test]
 async fn a_disconnect_and_its_text_reach_the_other_side() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     open_session(&mut bed).await;
     let text = portreeve_ssh::text::TerminalText::new("going down");
     bed.target.transport.disconnect(7, &text).unwrap();
@@ -418,7 +457,7 @@ async fn a_disconnect_and_its_text_reach_the_other_side() {
 
 #[tokio::test]
 async fn a_message_out_of_place_ends_the_session_for_its_sender() {
-    let mut bed = bed(Slow::default(), SshPermissions::ALL, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
     // Unknown numbers are answered, late authentication requests are not.
     say(&mut bed.user, &[200, 1, 2]).await;
     say(&mut bed.user, &[message::USERAUTH_REQUEST]).await;
@@ -434,7 +473,7 @@ async fn a_message_out_of_place_ends_the_session_for_its_sender() {
 async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
     let (revoke, revoked) = tokio::sync::oneshot::channel();
     let end = async { revoked.await.unwrap_or_default() };
-    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, None, end).await;
+    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
     let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
     // Until every buffer on the way is full.
@@ -454,7 +493,7 @@ async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
 
 #[tokio::test]
 async fn session_channels_beyond_the_limit_are_refused_one_by_one() {
-    let mut bed = bed(Slow::default(), SshPermissions::NONE, None).await;
+    let mut bed = bed(Slow::default(), SshPermissions::NONE).await;
     let limit = u32::try_from(portreeve_ssh::relay::MAX_SESSION_CHANNELS).unwrap();
     for number in 0..limit {
         say(&mut bed.user, &open(b"session", number)).await;
@@ -473,7 +512,7 @@ async fn every_channel_that_was_seen_open_is_closed_in_the_record_when_the_sessi
     let (revoke, revoked) = tokio::sync::oneshot::channel();
     let end = async { revoked.await.unwrap_or_default() };
     let slow = Slow { pause: Some(Duration::from_millis(50)), ..Slow::default() };
-    let mut bed = bed_until(slow, SshPermissions::NONE, None, end).await;
+    let mut bed = bed_until(slow, SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
     say(&mut bed.user, &open(b"session", 6)).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -490,7 +529,7 @@ async fn every_channel_that_was_seen_open_is_closed_in_the_record_when_the_sessi
 async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
     let (revoke, revoked) = tokio::sync::oneshot::channel();
     let end = async { revoked.await.unwrap_or_default() };
-    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, None, end).await;
+    let mut bed = bed_until(Slow::default(), SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
     let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
     let stuffing = async {
@@ -525,7 +564,7 @@ async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
 async fn a_slow_observer_holds_back_window_of_its_channel_and_of_no_other() {
     let (keep_up, behind) = watch::channel(true);
     let observer = Slow { behind: Some(behind), ..Slow::default() };
-    let mut bed = bed(observer, SshPermissions::NONE, None).await;
+    let mut bed = bed(observer, SshPermissions::NONE).await;
     open_session(&mut bed).await;
     say(&mut bed.user, &open(b"session", 6)).await;
     assert_eq!(next(&mut bed.target).await, open(b"session", 6));
