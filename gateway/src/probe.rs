@@ -65,7 +65,7 @@ pub enum ProbeError {
         target: SocketAddr,
     },
     /// No SSH connection with any type of host key.
-    #[error("{target} does not complete an SSH handshake")]
+    #[error("{target} takes the connection but completes no SSH handshake; is it an SSH server?")]
     Handshake {
         /// The target.
         target: SocketAddr,

@@ -50,7 +50,8 @@ impl Copies {
     }
 }
 
-fn ensure_error(finished: &Finished, texts: &[&str]) -> Result<()> {
+/// One clear error: status 1, nothing on standard output, and texts that say what is wrong.
+pub(super) fn ensure_error(finished: &Finished, texts: &[&str]) -> Result<()> {
     ensure!(finished.ending() == "exit 1", "{}: {}", finished.ending(), finished.err());
     for text in texts {
         ensure!(finished.err().contains(text), "{text:?} is not in {:?}", finished.err());

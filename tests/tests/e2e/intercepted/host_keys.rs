@@ -63,7 +63,7 @@ fn restart(_: &Beds) -> Result<()> {
 }
 
 /// What the gateway has pinned for the target, as `TYPE BLOB`.
-fn pinned(bed: &Testbed) -> Result<Vec<String>> {
+pub(super) fn pinned(bed: &Testbed) -> Result<Vec<String>> {
     let files = bed.gateway()?.files();
     let list = files.verb(&["host-keys", "list", "--state-dir"], &[&files.state_dir()])?;
     let of_target = list.lines().filter_map(|line| line.strip_prefix("10.1.2.3:22 "));
@@ -103,7 +103,7 @@ fn loses_a_key(_: &Beds) -> Result<()> {
 }
 
 /// Of one of the target's own keys, as `SHA256:...`.
-fn fingerprint(bed: &Testbed, kind: &str) -> Result<String> {
+pub(super) fn fingerprint(bed: &Testbed, kind: &str) -> Result<String> {
     let key = bed.server().host_public_key(kind)?;
     let line = run(Command::new("ssh-keygen").args(["-l", "-f", "-"]), key.as_bytes(), LIMIT)?.success()?;
     Ok(line.split(' ').nth(1).context("no fingerprint")?.to_owned())

@@ -14,6 +14,7 @@ mod interfaces;
 mod lifecycle;
 mod old_targets;
 mod other_traffic;
+mod probes;
 mod recordings;
 mod reloads;
 mod unfinished;
@@ -61,6 +62,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         bad_input::CHECKS,
         audit::CHECKS,
         unfinished::CHECKS,
+        probes::CHECKS,
     ];
     groups
         .into_iter()
