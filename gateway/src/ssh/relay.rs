@@ -16,6 +16,7 @@ mod joined;
 mod judge;
 mod modes;
 mod pump;
+mod watching;
 mod windows;
 
 use std::future::{Future, poll_fn};

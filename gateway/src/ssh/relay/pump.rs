@@ -7,27 +7,24 @@
 //! themselves. A keep-alive that waits so is answered in place of that side, so that the sender does not
 //! give up; a few only, as a side that never ends its exchange is gone.
 
-use std::future::Future;
 use std::ops::Range;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use portreeve_core::infrastructure::SshPermissions;
-use portreeve_core::record::{ChannelNumber, RecordEvent};
 use portreeve_ssh::message;
 use portreeve_ssh::relay::{
     Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request, window_adjust,
 };
 use portreeve_ssh::transport::{Event, Transport};
 
-use super::events::{self, source};
 use super::judge::{Fate, Judged, judge};
+use super::watching::{Watching, watch, watch_data};
 use super::windows::HeldWindows;
 use crate::ssh::fault::ProtocolFault;
 use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
-use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
+use crate::ssh::observe::{ObserverFailed, SessionObserver};
 
 /// Bytes that may wait to be written to a side before no more is read for it.
 const HIGH_WATER: usize = 256 * 1024;
@@ -75,8 +72,6 @@ pub(super) struct Pump {
     /// Keep-alives that were answered since the receiving side took something.
     answered: u32,
 }
-
-type Watching = Pin<Box<dyn Future<Output = Result<Decision, ObserverFailed>> + Send>>;
 
 struct Watched {
     message: Range<usize>,
@@ -202,7 +197,8 @@ impl<O: SessionObserver> Lane<'_, O> {
             if !is_recorded(self.channels, channel) {
                 return forward(self.to, payload);
             }
-            return match watch_data(self.observer, (channel, self.side, code), data, cx)? {
+            let watching = watch_data(self.observer, (channel, self.side, code), data, cx);
+            return match watching.map_err(Halt::Observer)? {
                 Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching })),
                 None => forward(self.to, payload),
             };
@@ -295,35 +291,4 @@ fn forward(to: &mut Link, payload: &[u8]) -> Result<Option<Watched>, Halt> {
 fn count(totals: &mut (u64, u64), channel: &Channel) {
     totals.0 += channel.downstream_bytes;
     totals.1 += channel.upstream_bytes;
-}
-
-/// Shows data of a session channel to the observer; what it does not take at once is copied, as it must
-/// not hold on to the buffer.
-fn watch_data<O: SessionObserver>(
-    observer: &Arc<O>,
-    (channel, side, code): (ChannelId, Side, u32),
-    data: &[u8],
-    cx: &mut Context<'_>,
-) -> Result<Option<Watching>, Halt> {
-    let (channel, source) = (ChannelNumber(channel.0), source(side));
-    let at_once = pin!(observer.data(channel, source, code, data)).poll(cx);
-    if let Poll::Ready(taken) = at_once {
-        return taken.map(|()| None).map_err(Halt::Observer);
-    }
-    let (observer, data) = (Arc::clone(observer), data.to_vec());
-    Ok(Some(Box::pin(async move {
-        observer.data(channel, source, code, &data).await.map(|()| Decision::Forward)
-    })))
-}
-
-/// Shows an event to the observer. A channel that it does not want is closed for it at once.
-fn watch<O: SessionObserver>(observer: Arc<O>, event: RecordEvent) -> Watching {
-    let closed = events::closed_if_refused(&event);
-    Box::pin(async move {
-        let decision = observer.event(event).await?;
-        if let (Decision::Refuse, Some(closed)) = (decision, closed) {
-            observer.event(closed).await?;
-        }
-        Ok(decision)
-    })
 }
