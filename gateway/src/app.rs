@@ -33,6 +33,7 @@ use crate::recording::recipient;
 use crate::recording::spool::Spool;
 use crate::session::registry::Registry;
 use crate::session::{self, Gateway};
+use crate::ssh::shown_keys::KeyRing;
 use crate::store::{self, FileWatch, PolicyStore};
 use crate::telemetry::with_causes;
 
@@ -107,7 +108,7 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
     Ok(Gateway {
         policy: PolicyStore::new(policy.snapshot),
         known_hosts: KnownHosts::open(&config.state_dir)?,
-        account_secret: key::load_account_secret(&config.state_dir)?,
+        key_ring: KeyRing::new(key::load_account_secret(&config.state_dir)?),
         signer: Signer::new(ca),
         host_signer: host_ca.map(HostSigner::new),
         recipient: recipient::load(&config.recording.recipient_key_file)?,

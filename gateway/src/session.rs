@@ -4,6 +4,7 @@
 //! skipped: the user's SSH handshake needs a dialled target, a recorder needs a grant, a log-in needs
 //! a recorder. A step that fails ends the connection with a [`Refusal`] that the user reads.
 
+mod dialled;
 mod observer;
 pub mod outcome;
 mod refusal;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 
 use portreeve_core::config::daemon::Config;
 use portreeve_core::envelope::RecipientKey;
-use portreeve_core::host_key::AccountSecret;
 use portreeve_core::id::SessionId;
 use tracing::Instrument as _;
 
@@ -30,6 +30,7 @@ use crate::listener::Accepted;
 use crate::metrics::Metrics;
 use crate::recording::spool::Spool;
 use crate::ssh;
+use crate::ssh::shown_keys::KeyRing;
 use crate::store::PolicyStore;
 
 /// What every connection of this gateway needs; all of it is shared and none of it is optional.
@@ -42,7 +43,7 @@ pub struct Gateway {
     /// Pinned host keys of targets.
     pub known_hosts: KnownHosts,
     /// Derives the host keys that users see.
-    pub account_secret: AccountSecret,
+    pub key_ring: KeyRing,
     /// Signs certificates.
     pub signer: Signer,
     /// Signs certificates for the host keys that users see; absent: they are shown as plain keys only.
@@ -89,7 +90,7 @@ async fn connection(
         }
     };
 
-    // The record exists and the target's host key is known before the user sees a byte of SSH.
+    // The record exists and the target has said what it is before the user sees a byte of SSH.
     let registry = &gateway.registry;
     let dialled = registry.unless_closed(arrival.dial(outcome)).await;
     let dialled = match dialled.map_err(refusal::ended).flatten() {

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
-use portreeve_core::host_key::DerivedHostKeys;
+use portreeve_core::host_certificate::HostCertificateSpec;
 use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
 use portreeve_core::infrastructure::{AccessGrant, authorize};
@@ -15,20 +14,17 @@ use portreeve_core::net::FlowTuple;
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::record::RecordEvent;
 use portreeve_core::snapshot::PolicySnapshot;
-use portreeve_ssh::text::TerminalText;
-use ssh_key::HashAlg;
-use tokio::net::TcpStream;
 
 use super::Gateway;
+use super::dialled::Dialled;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
 use super::refusal::{Refusal, ended, recording_failed, unknown_identity};
 use super::registry::{Basis, Entry};
-use super::target::{FurtherHostKeys, ShownTarget};
-use crate::known_hosts::HostKeyVerdict;
+use super::target::{DialledTarget, FurtherHostKeys, ShownTarget};
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::recording::{Recorder, Reservation};
-use crate::ssh::downstream::{self, DownstreamSession, LoginAttempt};
+use crate::ssh::downstream::DownstreamSession;
 use crate::ssh::relay::{self, EndedBy};
 use crate::ssh::upstream::UpstreamSession;
 use crate::telemetry::with_causes;
@@ -53,19 +49,12 @@ pub(super) struct KnownUser<'g> {
     command_logging: bool,
 }
 
-/// A known user, a reserved recording, and a dialled target.
-pub(super) struct Dialled<'g> {
-    user: KnownUser<'g>,
-    reservation: Reservation,
-    target: ShownTarget,
-    host_keys: DerivedHostKeys,
-    host_certificates: Option<HostCertificates>,
-}
-
-/// A user who has said which login they want.
+/// A user who has said which login they want, and a target that has shown its host key.
 pub(super) struct Asked<'g> {
-    dialled: Dialled<'g>,
-    login: Login,
+    pub(super) user: KnownUser<'g>,
+    pub(super) reservation: Reservation,
+    pub(super) target: ShownTarget,
+    pub(super) login: Login,
 }
 
 /// Both sides are logged in and the recording has begun.
@@ -107,7 +96,7 @@ impl<'g> Arrival<'g> {
         }
     }
 
-    /// Reserves the recording, then dials the target, learns its host key and checks it.
+    /// Reserves the recording, then dials the target.
     pub(super) async fn dial(self, outcome: &mut SessionOutcome) -> Result<Dialled<'g>, Refusal> {
         let Self { gateway, id, flow, policy, identity, command_logging } = self;
         let identity = identity.ok_or_else(|| unknown_identity(flow))?;
@@ -116,59 +105,14 @@ impl<'g> Arrival<'g> {
             return Err(Refusal::new(Outcome::NoTarget, reason));
         };
         outcome.facts().hostname = Some(target.hostname.to_string());
-        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, SystemTime::now())
+        let now = SystemTime::now();
+        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, now)
             .await
             .map_err(|error| recording_failed(&error))?;
-        let now = SystemTime::now();
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
-        let target = ShownTarget::dial(gateway, flow, target.legacy).await?;
-        let facts = outcome.facts();
-        facts.legacy_algorithms = target.upstream.legacy_algorithms();
-        facts.host_key = Some(target.upstream.host_key().fingerprint(HashAlg::Sha256).to_string());
-        facts.host_key_verdict = Some(match target.host_key {
-            HostKeyVerdict::FirstSight => "first-sight",
-            HostKeyVerdict::Known { .. } => "known",
-            HostKeyVerdict::Changed { .. } => "changed",
-        });
-        let (host_keys, host_certificates) = target.derived_host_keys(gateway, &vouching)?;
+        let target = DialledTarget::dial(gateway, flow, target.legacy).await?;
         let user = KnownUser { gateway, id, flow, policy, identity, command_logging };
-        Ok(Dialled { user, reservation, target, host_keys, host_certificates })
-    }
-}
-
-impl<'g> Dialled<'g> {
-    /// The user's SSH handshake under the derived host keys, up to the login they ask for.
-    pub(super) async fn ask_login(
-        self,
-        stream: TcpStream,
-        outcome: &mut SessionOutcome,
-    ) -> Result<(LoginAttempt, Asked<'g>), Ending> {
-        let gateway = self.user.gateway;
-        let changed = matches!(self.target.host_key, HostKeyVerdict::Changed { .. });
-        if changed {
-            gateway.metrics.host_key_changes.inc();
-            tracing::error!(
-                "the target's host key is none of the pinned ones; see `portreeve host-keys --help`"
-            );
-        }
-        let identification = self.target.upstream.identification();
-        let limit = gateway.config.limits.handshake_timeout.saturating_sub(outcome.elapsed());
-        let certificates = self.host_certificates.as_ref();
-        let accepted = downstream::accept(stream, &self.host_keys, certificates, identification, limit).await;
-        let attempt = accepted.map_err(|error| {
-            // Under a changed key most clients break off here, with their own warning.
-            let outcome = if changed { Outcome::HostKeyChanged } else { Outcome::ClientFailed };
-            Ending::new(outcome, with_causes(&error))
-        })?;
-        outcome.facts().login = Some(TerminalText::new(attempt.login_text()).to_string());
-        match attempt.login().cloned() {
-            Some(login) => Ok((attempt, Asked { dialled: self, login })),
-            None => {
-                let refusal = Refusal::new(Outcome::Denied, "this login cannot be a unix account");
-                attempt.refuse(refusal.text.as_str()).await;
-                Err(refusal.ending)
-            }
-        }
+        Ok(Dialled { user, reservation, target, vouching })
     }
 }
 
@@ -176,7 +120,7 @@ impl<'g> Asked<'g> {
     /// Asks the infrastructure policies, begins the recording, and logs in at the target. A grant that
     /// is withdrawn on the way is no log-in.
     pub(super) async fn log_in(self, outcome: &mut SessionOutcome) -> Result<Session<'g>, Refusal> {
-        let Self { dialled: Dialled { user, reservation, target, .. }, login } = self;
+        let Self { user, reservation, target, login } = self;
         let gateway = user.gateway;
         let target = target.trust()?;
         let grant = user.authorize(&login, outcome)?;

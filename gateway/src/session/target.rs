@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use portreeve_core::certificate::CertificateSpec;
 use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
-use portreeve_core::host_key::{self, DerivedHostKeys};
 use portreeve_core::infrastructure::AccessGrant;
 use portreeve_core::net::{FlowTuple, OriginalDst};
 use ssh_key::PublicKey;
@@ -18,8 +17,15 @@ use super::refusal::{Refusal, internal, login_refused, unreachable};
 use super::steps::KnownUser;
 use crate::known_hosts::{HostKeyVerdict, KnownHosts, fingerprints};
 use crate::metrics::ConnectionOutcome as Outcome;
-use crate::ssh::upstream::{self, Upstream, UpstreamSession};
+use crate::ssh::shown_keys::ShownKeys;
+use crate::ssh::upstream::{self, Identified, Upstream, UpstreamSession};
 use crate::telemetry::with_causes;
+
+/// A target that has said what it is; keys are being exchanged.
+pub(super) struct DialledTarget {
+    identified: Identified,
+    dialled_from: SocketAddr,
+}
 
 /// A target that has shown its host key; nobody is logged in.
 pub(super) struct ShownTarget {
@@ -43,42 +49,67 @@ pub(super) struct FurtherHostKeys {
     proven: oneshot::Receiver<Vec<PublicKey>>,
 }
 
-impl ShownTarget {
-    /// Connects, exchanges keys, and compares the host key with what is known; sends no user name.
-    /// With `legacy` the target is offered old algorithms too.
+const UNREADABLE: &str = "the gateway cannot read its record of the target's host key";
+
+impl DialledTarget {
+    /// Connects, and learns what the target says it is; with `legacy` it is offered old algorithms too.
     pub(super) async fn dial(gateway: &Gateway, flow: FlowTuple, legacy: bool) -> Result<Self, Refusal> {
-        const UNREADABLE: &str = "the gateway cannot read its record of the target's host key";
         let (stream, dialled_from) = dial_tcp(gateway, flow).await?;
-        let known_hosts = &gateway.known_hosts;
-        let preferred = known_hosts
+        let preferred = gateway
+            .known_hosts
             .preferred_algorithms(flow.original_dst)
             .map_err(|error| internal(&error, UNREADABLE))?;
         let limit = gateway.config.upstream.handshake_timeout;
-        let upstream = upstream::connect(stream, &preferred, legacy, limit)
+        let identified = upstream::connect(stream, &preferred, legacy, limit)
             .await
             .map_err(|error| unreachable(flow, &error))?;
-        let host_key = known_hosts
-            .check(flow.original_dst, upstream.host_key())
-            .map_err(|error| internal(&error, UNREADABLE))?;
-        Ok(Self { upstream, dialled_from, host_key })
+        Ok(Self { identified, dialled_from })
     }
 
-    /// The host keys that stand for the target, and what `spec` says about them where certificates are
-    /// switched on. None vouches for a changed key: the user is to see the change.
-    pub(super) fn derived_host_keys(
+    /// The target's identification line.
+    pub(super) fn identification(&self) -> &[u8] {
+        self.identified.identification()
+    }
+
+    /// Learns the target's host key and compares it with what is known; sends no user name.
+    pub(super) async fn show(self, gateway: &Gateway, flow: FlowTuple) -> Result<ShownTarget, Refusal> {
+        let limit = gateway.config.upstream.handshake_timeout;
+        let upstream =
+            self.identified.exchange_keys(limit).await.map_err(|error| unreachable(flow, &error))?;
+        let host_key = gateway
+            .known_hosts
+            .check(flow.original_dst, upstream.host_key())
+            .map_err(|error| internal(&error, UNREADABLE))?;
+        Ok(ShownTarget { upstream, dialled_from: self.dialled_from, host_key })
+    }
+}
+
+impl ShownTarget {
+    /// Whether its host key is none of the pinned ones.
+    pub(super) const fn has_changed(&self) -> bool {
+        matches!(self.host_key, HostKeyVerdict::Changed { .. })
+    }
+
+    /// The host keys that stand for the target.
+    pub(super) fn shown_keys(&self, gateway: &Gateway) -> Result<ShownKeys, Refusal> {
+        let identity = self.host_key.identity(self.upstream.host_key());
+        let keys = gateway.key_ring.keys_for(identity);
+        keys.map_err(|error| internal(&error, "the gateway cannot derive a host key"))
+    }
+
+    /// What `spec` says about these keys, where certificates are switched on. None vouches for a changed
+    /// key: the user is to see the change.
+    pub(super) fn certificates(
         &self,
         gateway: &Gateway,
+        keys: &ShownKeys,
         spec: &HostCertificateSpec,
-    ) -> Result<(DerivedHostKeys, Option<HostCertificates>), Refusal> {
-        let identity = self.host_key.identity(self.upstream.host_key());
-        let keys = host_key::derive(&gateway.account_secret, identity);
-        let changed = matches!(self.host_key, HostKeyVerdict::Changed { .. });
-        let signer = gateway.host_signer.as_ref().filter(|_| !changed);
-        let certificates = signer
-            .map(|signer| signer.issue(spec, &keys))
+    ) -> Result<Option<HostCertificates>, Refusal> {
+        let signer = gateway.host_signer.as_ref().filter(|_| !self.has_changed());
+        signer
+            .map(|signer| signer.issue(spec, keys.derived()))
             .transpose()
-            .map_err(|error| internal(&error, "the gateway cannot issue a host certificate"))?;
-        Ok((keys, certificates))
+            .map_err(|error| internal(&error, "the gateway cannot issue a host certificate"))
     }
 
     /// Goes on with a pinned key, or at first sight. A key that is none of the pinned ones is refused: the

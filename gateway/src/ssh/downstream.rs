@@ -13,9 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use portreeve_core::host_certificate::HostCertificates;
-use portreeve_core::host_key::DerivedHostKeys;
 use portreeve_core::login::{Login, LoginError};
-use portreeve_ssh::host_key::HostKeySigner;
 use portreeve_ssh::message::reason;
 use portreeve_ssh::negotiation::Role;
 use portreeve_ssh::text::TerminalText;
@@ -23,12 +21,14 @@ use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
 use portreeve_ssh::userauth::server::{Asked, ServerAuth};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use super::fault::ProtocolFault;
 use super::link::farewell::Farewell;
 use super::link::{Link, PeerEnd};
 use super::offers;
+use super::shown_keys::ShownKeys;
 
 /// How long the client's proposal is waited for before ours is made without it: a client may itself
 /// wait for ours, and a scanner does.
@@ -71,29 +71,76 @@ pub struct DownstreamSession {
     pub(super) link: Link,
 }
 
-/// Runs the handshake with the client behind `tcp`, showing `keys`, until the login is known. A client
-/// that takes a certificate in place of a key gets one of `certificates`, if there are any.
+/// A client that has proposed algorithms and knows ours; it waits for our host key.
+pub struct Greeted {
+    link: Link,
+}
+
+/// Identifies us to the client behind `tcp` and exchanges proposals with it; `with_certificates` says
+/// whether host certificates are among what is proposed. The client is not read any further.
 ///
 /// `identification` is the line that the client sees, without its line end: that of the target, whose
 /// messages it will get.
 ///
 /// # Errors
 /// [`DownstreamError`]; the connection is closed then.
-pub async fn accept(
+pub async fn greet(
     tcp: TcpStream,
-    keys: &DerivedHostKeys,
-    certificates: Option<&HostCertificates>,
     identification: &[u8],
+    with_certificates: bool,
     limit: Duration,
-) -> Result<LoginAttempt, DownstreamError> {
-    let host_keys = signers(keys, certificates).map_err(DownstreamError::Protocol)?;
-    let mut link = begin(tcp, host_keys, identification).map_err(DownstreamError::Protocol)?;
-    let asked = timeout(limit, ask_login(&mut link)).await;
-    let error = match asked {
-        Ok(Ok(asked)) => {
-            let asked = String::from_utf8_lossy(&asked).into_owned();
-            return Ok(LoginAttempt { login: Login::new(&asked), asked, link });
-        }
+) -> Result<Greeted, DownstreamError> {
+    let config = Config {
+        identification: identification.to_vec(),
+        preferences: offers::towards_users(with_certificates),
+        answer_second: true,
+        ..Config::default()
+    };
+    let mut link = begin(tcp, config).map_err(DownstreamError::Protocol)?;
+    let proposed = timeout(limit, propose(&mut link)).await;
+    let ((), link) = step_of(link, proposed, limit).await?;
+    Ok(Greeted { link })
+}
+
+fn begin(tcp: TcpStream, config: Config) -> Result<Link, ProtocolFault> {
+    Ok(Link::new(tcp, Transport::new(Role::Server, config)?)?)
+}
+
+impl Greeted {
+    /// Runs the rest of the handshake, showing `keys`, until the login is known. A client that takes a
+    /// certificate in place of a key gets one of `certificates`, which must be there if they were proposed.
+    ///
+    /// # Errors
+    /// [`DownstreamError`]; the connection is closed then.
+    pub async fn ask_login(
+        self,
+        keys: ShownKeys,
+        certificates: Option<&HostCertificates>,
+        limit: Duration,
+    ) -> Result<LoginAttempt, DownstreamError> {
+        let mut link = self.link;
+        let signers = keys.signers(certificates).map_err(|error| DownstreamError::Protocol(error.into()))?;
+        link.transport.set_host_keys(signers);
+        let asked = timeout(limit, ask_login(&mut link)).await;
+        let (asked, link) = step_of(link, asked, limit).await?;
+        let asked = String::from_utf8_lossy(&asked).into_owned();
+        Ok(LoginAttempt { login: Login::new(&asked), asked, link })
+    }
+
+    /// Refuses the user, who reads `reason` as with [`LoginAttempt::refuse`].
+    pub async fn refuse(self, reason: &str) {
+        self.link.part(Farewell::because(reason)).await;
+    }
+}
+
+/// What came of a step of the handshake; who did not get through it is told why.
+async fn step_of<T>(
+    link: Link,
+    step: Result<Result<T, PeerEnd>, Elapsed>,
+    limit: Duration,
+) -> Result<(T, Link), DownstreamError> {
+    let error = match step {
+        Ok(Ok(done)) => return Ok((done, link)),
         Ok(Err(end)) => DownstreamError::from(end),
         Err(_) => DownstreamError::TimedOut(limit),
     };
@@ -103,34 +150,8 @@ pub async fn accept(
     Err(error)
 }
 
-fn signers(
-    keys: &DerivedHostKeys,
-    certificates: Option<&HostCertificates>,
-) -> Result<Vec<HostKeySigner>, ProtocolFault> {
-    Ok(vec![
-        HostKeySigner::new(&keys.ed25519, certificates.map(|certificates| &certificates.ed25519))?,
-        HostKeySigner::new(&keys.p256, certificates.map(|certificates| &certificates.p256))?,
-    ])
-}
-
-fn begin(
-    tcp: TcpStream,
-    host_keys: Vec<HostKeySigner>,
-    identification: &[u8],
-) -> Result<Link, ProtocolFault> {
-    let config = Config {
-        identification: identification.to_vec(),
-        preferences: offers::towards_users(),
-        host_keys,
-        answer_second: true,
-        ..Config::default()
-    };
-    Ok(Link::new(tcp, Transport::new(Role::Server, config)?)?)
-}
-
 /// Answers the client up to its first authentication request; the login is untrusted.
 async fn ask_login(link: &mut Link) -> Result<Vec<u8>, PeerEnd> {
-    propose(link).await?;
     let mut auth = ServerAuth::default();
     loop {
         // A key exchange may come between.

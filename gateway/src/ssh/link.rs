@@ -73,6 +73,20 @@ impl Link {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
+    /// Waits for the peer's identification line; what comes with it stays for [`Self::next_event`].
+    pub(super) async fn identified(&mut self) -> Result<(), PeerEnd> {
+        poll_fn(|cx| {
+            loop {
+                self.poll_flush(cx);
+                if self.transport.identify_peer()? {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(self.poll_fill(cx, HANDSHAKE_READ))?;
+            }
+        })
+        .await
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, PeerEnd>> {
         loop {
             let event = self.transport.poll()?;

@@ -23,10 +23,14 @@ pub(super) fn towards_targets(pinned: &[Algorithm], legacy: bool) -> Preferences
     preferences
 }
 
-/// What users are offered who have not said what they have.
-pub(super) fn towards_users() -> Preferences {
+/// What users are offered who have not said what they have: host keys of the two kinds that are derived,
+/// each `with_certificates` before the plain key.
+pub(super) fn towards_users(with_certificates: bool) -> Preferences {
+    use HostKeyAlgorithm::{EcdsaP256, EcdsaP256Cert, Ed25519, Ed25519Cert};
     let preferences = Preferences::default();
-    Preferences { ciphers: by_cost(preferences.ciphers, has_aes()), ..preferences }
+    let mut host_keys = vec![Ed25519Cert, Ed25519, EcdsaP256Cert, EcdsaP256];
+    host_keys.retain(|algorithm| with_certificates || !algorithm.is_certificate());
+    Preferences { ciphers: by_cost(preferences.ciphers, has_aes()), host_keys, ..preferences }
 }
 
 /// The cheapest ciphers that the client has in both directions, if some are much cheaper than others;
@@ -139,17 +143,26 @@ mod tests {
     #[test]
     fn legacy_algorithms_follow_the_others_and_no_user_is_offered_them() {
         let (modern, legacy) = (towards_targets(&[], false), towards_targets(&[], true));
-        assert!(modern.ciphers.iter().chain(&towards_users().ciphers).all(|cipher| !cipher.is_legacy()));
+        assert!(modern.ciphers.iter().chain(&towards_users(true).ciphers).all(|cipher| !cipher.is_legacy()));
         assert!(legacy.kex.starts_with(&modern.kex) && legacy.kex.len() > modern.kex.len());
         assert!(legacy.host_keys.starts_with(&modern.host_keys));
         assert_eq!(legacy.host_keys.last(), Some(&HostKeyAlgorithm::SshRsa));
         assert!(legacy.ciphers.starts_with(&modern.ciphers));
         assert!(legacy.ciphers.ends_with(&Cipher::LEGACY));
         assert!(legacy.macs.starts_with(&modern.macs) && legacy.macs.len() > modern.macs.len());
-        assert_eq!(
-            towards_users(),
-            Preferences { ciphers: towards_users().ciphers, ..Preferences::default() }
-        );
+    }
+
+    #[test]
+    fn users_are_offered_host_keys_of_the_kinds_that_are_derived() {
+        use HostKeyAlgorithm::{EcdsaP256, EcdsaP256Cert, Ed25519, Ed25519Cert};
+        for (with_certificates, host_keys) in
+            [(false, vec![Ed25519, EcdsaP256]), (true, vec![Ed25519Cert, Ed25519, EcdsaP256Cert, EcdsaP256])]
+        {
+            let offered = towards_users(with_certificates);
+            let expected =
+                Preferences { ciphers: offered.ciphers.clone(), host_keys, ..Preferences::default() };
+            assert_eq!(offered, expected);
+        }
     }
 
     #[test]

@@ -124,8 +124,13 @@ impl UpstreamSession {
     }
 }
 
-/// Exchanges versions and keys with the target behind `tcp`; `preferred` are the algorithms of the
-/// pinned host keys, to be asked for first; `legacy` is whether old algorithms are offered too.
+/// A target that has said what it is; keys are being exchanged.
+pub struct Identified {
+    link: Link,
+}
+
+/// Exchanges identification lines with the target behind `tcp`, and proposes algorithms; `preferred` are
+/// those of the pinned host keys, to be asked for first; `legacy` is whether old ones are offered too.
 ///
 /// # Errors
 /// [`UpstreamError`]; the connection is closed then.
@@ -134,26 +139,53 @@ pub async fn connect(
     preferred: &[Algorithm],
     legacy: bool,
     limit: Duration,
-) -> Result<Upstream, UpstreamError> {
+) -> Result<Identified, UpstreamError> {
     let config = Config {
         identification: IDENTIFICATION.into(),
         preferences: offers::towards_targets(preferred, legacy),
         ..Config::default()
     };
-    match timeout(limit, exchange_keys(tcp, config)).await {
-        Err(_) => Err(UpstreamError::TimedOut(limit)),
-        Ok(exchanged) => exchanged.map_err(UpstreamError::from),
+    within(limit, identify(tcp, config)).await
+}
+
+async fn identify(tcp: TcpStream, config: Config) -> Result<Identified, PeerEnd> {
+    let mut link = Link::new(tcp, Transport::new(Role::Client, config)?)?;
+    link.identified().await?;
+    Ok(Identified { link })
+}
+
+impl Identified {
+    /// The target's identification line, without its line end.
+    pub fn identification(&self) -> &[u8] {
+        self.link.transport.peer_identification().unwrap_or_default()
+    }
+
+    /// Waits for the end of the key exchange, and with it for the target's host key.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; the connection is closed then.
+    pub async fn exchange_keys(self, limit: Duration) -> Result<Upstream, UpstreamError> {
+        within(limit, learn_host_key(self.link)).await
     }
 }
 
-async fn exchange_keys(tcp: TcpStream, config: Config) -> Result<Upstream, PeerEnd> {
-    let mut link = Link::new(tcp, Transport::new(Role::Client, config)?)?;
+async fn learn_host_key(mut link: Link) -> Result<Upstream, PeerEnd> {
     match link.next_event().await? {
         Event::KeysExchanged { host_key: Some(host_key) } => Ok(Upstream { link, host_key: host_key.key() }),
         Event::KeysExchanged { host_key: None }
         | Event::Proposed
         | Event::Message(_)
         | Event::Disconnected { .. } => Err(ProtocolFault::NoHostKey.into()),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, PeerEnd>>,
+) -> Result<T, UpstreamError> {
+    match timeout(limit, step).await {
+        Err(_) => Err(UpstreamError::TimedOut(limit)),
+        Ok(done) => done.map_err(UpstreamError::from),
     }
 }
 
@@ -178,11 +210,6 @@ fn shown(text: &[u8]) -> Option<String> {
 }
 
 impl Upstream {
-    /// The target's identification line, without its line end.
-    pub fn identification(&self) -> &[u8] {
-        self.link.transport.peer_identification().unwrap_or_default()
-    }
-
     /// Names of the algorithms in use that only a legacy profile offers, each once.
     pub fn legacy_algorithms(&self) -> Vec<&'static str> {
         self.link.transport.negotiated().map(Negotiated::legacy_names).unwrap_or_default()

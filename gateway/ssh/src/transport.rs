@@ -42,7 +42,8 @@ pub struct Config {
     pub identification: Vec<u8>,
     /// Algorithms, best first.
     pub preferences: Preferences,
-    /// Host keys to show; for the server role only.
+    /// Host keys to show; for the server role only. Without any, those of `preferences.host_keys` are
+    /// proposed, and the keys must be there ([`Transport::set_host_keys`]) before the method's messages.
     pub host_keys: Vec<HostKeySigner>,
     /// Server role: propose algorithms only after the client did, so that [`Event::Proposed`] can
     /// narrow the choice.
@@ -187,14 +188,8 @@ impl Transport {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, TransportError> {
-        if self.peer_identification.is_none() {
-            let Some((line, length)) =
-                identification::find(self.inbound.unread(), self.role == Role::Client)?
-            else {
-                return Ok(None);
-            };
-            self.inbound.skip(length);
-            self.peer_identification = Some(line);
+        if !self.identify_peer()? {
+            return Ok(None);
         }
         // While the client's proposal waits for ours, what follows it waits too: a guessed packet.
         while !matches!(self.exchange, Exchange::Asked { .. }) {
@@ -204,6 +199,21 @@ impl Transport {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the peer's identification line, if it is here, and nothing behind it; whether it is known.
+    /// [`Self::poll`] does it by itself.
+    ///
+    /// # Errors
+    /// [`TransportError::Identification`]; the connection is unusable then.
+    pub fn identify_peer(&mut self) -> Result<bool, TransportError> {
+        if self.peer_identification.is_none() {
+            let found = identification::find(self.inbound.unread(), self.role == Role::Client)?;
+            let Some((line, length)) = found else { return Ok(false) };
+            self.inbound.skip(length);
+            self.peer_identification = Some(line);
+        }
+        Ok(true)
     }
 
     /// The payload of the message that [`Self::poll`] yielded last; valid until more bytes come.
@@ -237,6 +247,11 @@ impl Transport {
     /// The algorithms of the next proposal; for [`Event::Proposed`].
     pub fn preferences_mut(&mut self) -> &mut Preferences {
         &mut self.config.preferences
+    }
+
+    /// The host keys to show, for a server that did not have them when it proposed.
+    pub fn set_host_keys(&mut self, host_keys: Vec<HostKeySigner>) {
+        self.config.host_keys = host_keys;
     }
 
     /// The client's proposal, after [`Event::Proposed`].

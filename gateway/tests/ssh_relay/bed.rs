@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portreeve::ca::host::HostSigner;
 use portreeve::ssh::observe::{Decision, ObserverFailed, SessionObserver};
 use portreeve::ssh::relay::{self, RelayOutcome};
+use portreeve::ssh::shown_keys::ShownKeys;
 use portreeve::ssh::{downstream, upstream};
 use portreeve_core::host_certificate::HostCertificateSpec;
 use portreeve_core::host_key::{self, AccountSecret};
@@ -298,13 +299,19 @@ impl Server {
     async fn serve(self: Arc<Self>, tcp: TcpStream) {
         let secret = AccountSecret::new(SECRET);
         let target = TcpStream::connect(self.target).await.unwrap();
-        let up = upstream::connect(target, &[], false, LIMIT).await;
+        let mut shown = b"SSH-2.0-portreeve".to_vec();
+        let up = match upstream::connect(target, &[], false, LIMIT).await {
+            Ok(identified) => {
+                shown = identified.identification().to_vec();
+                identified.exchange_keys(LIMIT).await
+            }
+            Err(error) => Err(error),
+        };
         // A target without a host key is shown under a key of its own, so that the user can be told.
         let key = match &up {
             Ok(up) => up.host_key().clone(),
             Err(_) => self.ca.public_key().clone(),
         };
-        let shown = up.as_ref().map_or(&b"SSH-2.0-portreeve"[..], |up| up.identification());
         let keys = host_key::derive(&secret, &key);
         let certificates = self.plan.host_signer.as_ref().map(|signer| {
             let (hostname, dst) =
@@ -313,7 +320,11 @@ impl Server {
             let spec = HostCertificateSpec::for_target(&hostname, dst, session, SystemTime::now());
             signer.issue(&spec, &keys).unwrap()
         });
-        let Ok(attempt) = downstream::accept(tcp, &keys, certificates.as_ref(), shown, LIMIT).await else {
+        let Ok(greeted) = downstream::greet(tcp, &shown, certificates.is_some(), LIMIT).await else {
+            return;
+        };
+        let keys = ShownKeys::new(keys).unwrap();
+        let Ok(attempt) = greeted.ask_login(keys, certificates.as_ref(), LIMIT).await else {
             return;
         };
         let up = match up {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use portreeve::ssh::downstream::{self, DownstreamError};
 use portreeve::ssh::relay::EndedBy;
+use portreeve::ssh::shown_keys::ShownKeys;
 use portreeve::ssh::upstream::{self, UpstreamError};
 use portreeve_core::host_key::{AccountSecret, derive};
 use portreeve_core::record::RecordEvent;
@@ -200,9 +201,12 @@ async fn a_client_that_stalls_in_the_handshake_or_sends_garbage_is_dropped() {
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.write_all(sent).unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
-        let keys = derive(&AccountSecret::new([1; 32]), key.public_key());
-        let shown = downstream::accept(tcp, &keys, None, b"SSH-2.0-portreeve", limit).await;
-        let error = shown.err().unwrap();
+        let keys = ShownKeys::new(derive(&AccountSecret::new([1; 32]), key.public_key())).unwrap();
+        let shown = async {
+            let greeted = downstream::greet(tcp, b"SSH-2.0-portreeve", false, limit).await?;
+            greeted.ask_login(keys, None, limit).await
+        };
+        let error = shown.await.err().unwrap();
         assert!(is_expected(&error), "{}: {error:?}", sent.escape_ascii());
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut rest = Vec::new();
@@ -220,7 +224,9 @@ async fn a_target_that_stalls_in_the_handshake_is_dropped() {
         let (mut target, _) = listener.accept().await.unwrap();
         target.write_all(first).await.unwrap();
         let limit = Duration::from_millis(300);
-        let error = upstream::connect(tcp, &[], false, limit).await.err().unwrap();
+        let connecting =
+            async { upstream::connect(tcp, &[], false, limit).await?.exchange_keys(limit).await };
+        let error = connecting.await.err().unwrap();
         assert!(matches!(error, UpstreamError::TimedOut(_)), "{}: {error:?}", first.escape_ascii());
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(5), target.read_to_end(&mut rest)).await;

@@ -237,7 +237,9 @@ async fn a_target_with_several_host_keys_is_asked_for_the_pinned_kinds() {
     let rsa = Algorithm::Rsa { hash: None };
     for (preferred, shown) in [(&[][..], Algorithm::Ed25519), (&[rsa, p256.clone()], p256.clone())] {
         let tcp = TcpStream::connect(bed.sshd_addr).await.unwrap();
-        let up = upstream::connect(tcp, preferred, false, Duration::from_secs(5)).await.unwrap();
+        let limit = Duration::from_secs(5);
+        let identified = upstream::connect(tcp, preferred, false, limit).await.unwrap();
+        let up = identified.exchange_keys(limit).await.unwrap();
         assert_eq!(up.host_key().algorithm(), shown);
     }
 }

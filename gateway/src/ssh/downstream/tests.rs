@@ -18,10 +18,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 async fn accepted(client: impl AsyncFnOnce(TcpStream)) -> Result<LoginAttempt, DownstreamError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = PrivateKey::from(Ed25519Keypair::from_seed(&[2; 32]));
-    let keys = derive(&AccountSecret::new([1; 32]), target.public_key());
+    let keys = ShownKeys::new(derive(&AccountSecret::new([1; 32]), target.public_key())).unwrap();
     let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
-    let accepting = accept(tcp, &keys, None, b"SSH-2.0-x", LIMIT);
+    let accepting = async {
+        let greeted = greet(tcp, b"SSH-2.0-x", false, LIMIT).await?;
+        greeted.ask_login(keys, None, LIMIT).await
+    };
     tokio::join!(accepting, client(dialled)).0
 }
 

@@ -36,7 +36,10 @@ async fn connect_to(certificate: &Certificate) -> Result<PublicKey, UpstreamErro
     let mut target = Link::new(tcp, Transport::new(Role::Server, config).unwrap()).unwrap();
     // Ends when the other side drops its end.
     let serving = async { while target.next_event().await.is_ok() {} };
-    let connecting = async { connect(dialled, &[], false, LIMIT).await.map(|upstream| upstream.host_key) };
+    let connecting = async {
+        let identified = connect(dialled, &[], false, LIMIT).await?;
+        identified.exchange_keys(LIMIT).await.map(|upstream| upstream.host_key)
+    };
     tokio::join!(connecting, serving).0
 }
 

@@ -3,25 +3,29 @@
 //! Owns a private key inside the cryptography library, which wipes it, and the blobs that go with it. The
 //! same type serves a server's host key and a client's `publickey` authentication with an ephemeral key.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use ssh_key::private::{EcdsaKeypair, KeypairData};
-use ssh_key::{Certificate, PrivateKey};
+use ssh_key::{Certificate, PrivateKey, PublicKey};
 
 use super::HostKeyError;
 use crate::negotiation::HostKeyAlgorithm;
 use crate::wire::{put_positive_mpint, put_string};
 
-/// A key that signs, Ed25519 or P-256, with an optional certificate.
+/// A key that signs, Ed25519 or P-256, with an optional certificate. Clones share the key.
+#[derive(Clone)]
 pub struct HostKeySigner {
     key: Key,
     blob: Vec<u8>,
     certificate_blob: Option<Vec<u8>>,
 }
 
+#[derive(Clone)]
 enum Key {
-    Ed25519(Box<Ed25519KeyPair>),
-    P256(Box<EcdsaKeyPair>),
+    Ed25519(Arc<Ed25519KeyPair>),
+    P256(Arc<EcdsaKeyPair>),
 }
 
 impl HostKeySigner {
@@ -31,14 +35,25 @@ impl HostKeySigner {
     /// [`HostKeyError::UnsupportedKey`] for keys of other types or encrypted ones,
     /// [`HostKeyError::CertificateKey`] when the certificate is for another key.
     pub fn new(key: &PrivateKey, certificate: Option<&Certificate>) -> Result<Self, HostKeyError> {
-        if certificate.is_some_and(|certificate| certificate.public_key() != key.public_key().key_data()) {
+        let blob = key.public_key().to_bytes().map_err(|_| HostKeyError::Malformed)?;
+        let plain = Self { key: Key::new(key.key_data())?, blob, certificate_blob: None };
+        match certificate {
+            None => Ok(plain),
+            Some(certificate) => plain.certified(certificate),
+        }
+    }
+
+    /// The same key, with a certificate for it, which is shown before the plain key.
+    ///
+    /// # Errors
+    /// [`HostKeyError::CertificateKey`] when the certificate is for another key.
+    pub fn certified(self, certificate: &Certificate) -> Result<Self, HostKeyError> {
+        let certified = PublicKey::from(certificate.public_key().clone());
+        if certified.to_bytes().map_err(|_| HostKeyError::Malformed)? != self.blob {
             return Err(HostKeyError::CertificateKey);
         }
-        let certificate_blob = certificate
-            .map(|certificate| certificate.to_bytes().map_err(|_| HostKeyError::Malformed))
-            .transpose()?;
-        let blob = key.public_key().to_bytes().map_err(|_| HostKeyError::Malformed)?;
-        Ok(Self { key: Key::new(key.key_data())?, blob, certificate_blob })
+        let blob = certificate.to_bytes().map_err(|_| HostKeyError::Malformed)?;
+        Ok(Self { certificate_blob: Some(blob), ..self })
     }
 
     /// What the key can be negotiated as, best first.
@@ -75,7 +90,7 @@ impl Key {
     fn new(key: &KeypairData) -> Result<Self, HostKeyError> {
         if let Some(pair) = key.ed25519() {
             let key = Ed25519KeyPair::from_seed_and_public_key(pair.private.as_ref(), &pair.public.0);
-            return Ok(Self::Ed25519(Box::new(key.map_err(|_| HostKeyError::UnsupportedKey)?)));
+            return Ok(Self::Ed25519(Arc::new(key.map_err(|_| HostKeyError::UnsupportedKey)?)));
         }
         if let Some(EcdsaKeypair::NistP256 { public, private }) = key.ecdsa() {
             let key = EcdsaKeyPair::from_private_key_and_public_key(
@@ -83,7 +98,7 @@ impl Key {
                 private.as_slice(),
                 public.as_bytes(),
             );
-            return Ok(Self::P256(Box::new(key.map_err(|_| HostKeyError::UnsupportedKey)?)));
+            return Ok(Self::P256(Arc::new(key.map_err(|_| HostKeyError::UnsupportedKey)?)));
         }
         Err(HostKeyError::UnsupportedKey)
     }

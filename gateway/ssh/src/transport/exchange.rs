@@ -47,7 +47,7 @@ pub(super) struct Proposals {
 impl Proposals {
     pub(super) fn ours(role: Role, config: &Config, cookie: [u8; 16], first: bool) -> KexInit {
         let mut preferences = config.preferences.clone();
-        if role == Role::Server {
+        if role == Role::Server && !config.host_keys.is_empty() {
             preferences.host_keys = config.host_keys.iter().flat_map(HostKeySigner::algorithms).collect();
         }
         KexInit::new(role, &preferences, cookie, Extras { ext_info: first, strict: first })

@@ -259,3 +259,25 @@ fn pings_with_a_malformed_body_end_the_connection() {
     let result = peer.write(&ping);
     assert!(matches!(result, Err(TransportError::Message { number: message::PING, .. })), "{result:?}");
 }
+
+/// A gateway proposes before it knows which key it is to show.
+#[test]
+fn a_server_may_get_its_host_key_after_it_has_proposed() {
+    let server = || {
+        let host_keys = vec![HostKeyAlgorithm::Ed25519];
+        let preferences = Preferences { host_keys, ..Preferences::default() };
+        Config { preferences, host_keys: Vec::new(), ..server_config() }
+    };
+    let mut pair = Pair::new(Config::default(), server());
+    // Both proposals are out, and the client's message of the method waits unread.
+    pair.carry(pair::Which::Client, usize::MAX).unwrap();
+    pair.carry(pair::Which::Server, usize::MAX).unwrap();
+    pair.server.transport.set_host_keys(vec![host_key(3)]);
+    pair.settle().unwrap();
+    assert_eq!((pair.client.exchanges, pair.server.exchanges), (1, 1));
+    let shown = pair.client.host_key.unwrap().key().to_bytes().unwrap();
+    assert_eq!(shown, host_key(3).public_blob(HostKeyAlgorithm::Ed25519));
+    // Without one there is nothing to show.
+    let error = Pair::new(Config::default(), server()).settle().unwrap_err();
+    assert!(matches!(error, TransportError::HostKeyChanged), "{error}");
+}
