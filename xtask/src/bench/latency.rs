@@ -46,7 +46,7 @@ pub(super) fn set_up(routes: &Routes, report: &mut Report, rounds: usize) -> Res
     }
     for (route, spent) in Route::ALL.into_iter().zip(cpu) {
         if routes.middle(route, CIPHERS[0]).is_some() {
-            // One sample of all rounds: ticks are too long for a single connection.
+            // One sample of all rounds: what a connection costs after its end is not told from the next.
             let connections = (rounds * BATCH) as f64;
             report.sample(SET_UP_CPU, route, spent * 1e3 / connections);
             if spent > 0.0 {
