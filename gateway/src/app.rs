@@ -23,6 +23,7 @@ use crate::access_log::AccessLog;
 use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::datapath::Datapath;
+use crate::fips;
 use crate::http::{Endpoint, Readiness};
 use crate::known_hosts::KnownHosts;
 use crate::listener::Listener;
@@ -42,6 +43,8 @@ use crate::telemetry::with_causes;
 /// # Errors
 /// When it cannot start, with what to do about it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    fips::check()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), fips = fips::BUILD, "starting");
     let mut signals = Signals::new()?;
     open_files::raise_limit(config.limits.connections);
     // Watched before it is read, so that no change falls between.

@@ -21,9 +21,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use portreeve_core::config::daemon::{self, Config};
 
+use crate::fips;
+
 /// Transparent SSH gateway: intercepts, decides, certifies, records.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version = VERSION, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// Print JSON for machines instead of text for people
     #[arg(long, global = true)]
@@ -31,6 +33,9 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const VERSION: &str =
+    if fips::BUILD { concat!(env!("CARGO_PKG_VERSION"), " (FIPS build)") } else { env!("CARGO_PKG_VERSION") };
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,6 +8,7 @@ pub mod app;
 pub mod ca;
 pub mod cli;
 pub mod datapath;
+pub mod fips;
 pub mod http;
 pub mod known_hosts;
 pub mod listener;

@@ -16,6 +16,8 @@ use portreeve_core::snapshot::PolicySnapshot;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
+use crate::fips;
+
 /// Quiet time after a change before the file is read, so that a file that is being written is not
 /// read half.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -36,6 +38,14 @@ pub enum LoadError {
     /// It has errors.
     #[error(transparent)]
     Invalid(#[from] ConfigErrors),
+    /// It asks a FIPS build for what no FIPS build has.
+    #[error("{path}: the target {hostname:?} says `legacy = true`: legacy is not possible in a FIPS build")]
+    LegacyInFipsBuild {
+        /// The file.
+        path: PathBuf,
+        /// The first such target.
+        hostname: String,
+    },
 }
 
 /// The policy file cannot be watched.
@@ -71,7 +81,22 @@ pub fn load(path: &Path, generation: Generation) -> Result<LoadedPolicy, LoadErr
     let text =
         fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let name = path.to_string_lossy();
-    Ok(policy::load(&text, Format::of_file(&name), &name, generation)?)
+    let loaded = policy::load(&text, Format::of_file(&name), &name, generation)?;
+    if fips::BUILD {
+        refuse_legacy(path, &loaded.snapshot)?;
+    }
+    Ok(loaded)
+}
+
+/// A FIPS build would not open what the author of the policy relies on.
+fn refuse_legacy(path: &Path, policy: &PolicySnapshot) -> Result<(), LoadError> {
+    match policy.infrastructure.targets().iter().find(|target| target.legacy) {
+        None => Ok(()),
+        Some(target) => Err(LoadError::LegacyInFipsBuild {
+            path: path.to_owned(),
+            hostname: target.hostname.as_str().to_owned(),
+        }),
+    }
 }
 
 impl PolicyStore {
@@ -141,6 +166,25 @@ impl FileWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fips_build_refuses_a_policy_with_a_legacy_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.toml");
+        let text = "[[targets]]\nhostname = \"pdu\"\nip.ipv4.ip_addr = \"10.0.0.1\"\n";
+        fs::write(&path, text).unwrap();
+        let modern = load(&path, Generation(1)).unwrap();
+        assert!(refuse_legacy(&path, &modern.snapshot).is_ok());
+        let text = format!("{text}legacy = true\n");
+        fs::write(&path, &text).unwrap();
+        assert_eq!(load(&path, Generation(1)).is_err(), fips::BUILD);
+        let loaded = policy::load(&text, Format::Toml, "policy.toml", Generation(1)).unwrap();
+        let told = refuse_legacy(&path, &loaded.snapshot).unwrap_err().to_string();
+        assert_eq!(
+            told.strip_prefix(path.to_str().unwrap()).unwrap(),
+            ": the target \"pdu\" says `legacy = true`: legacy is not possible in a FIPS build"
+        );
+    }
 
     #[tokio::test]
     async fn a_rename_over_the_file_is_a_change_and_a_neighbour_is_not() {

@@ -41,10 +41,11 @@ pub(super) fn narrowed(asked: &KexInit) -> Option<Vec<Cipher>> {
 
 fn narrowed_with(has_aes: bool, asked: &KexInit) -> Option<Vec<Cipher>> {
     let cheap: &[Cipher] = if has_aes { &AES_GCM } else { &[Cipher::ChaCha20Poly1305] };
+    let ours = Preferences::default().ciphers;
     let shared = |cipher: &Cipher| {
         [Direction::ClientToServer, Direction::ServerToClient]
             .into_iter()
-            .all(|direction| asked.offers_cipher(direction, *cipher))
+            .all(|direction| ours.contains(cipher) && asked.offers_cipher(direction, *cipher))
     };
     let shared: Vec<Cipher> = cheap.iter().copied().filter(shared).collect();
     (!shared.is_empty()).then_some(shared)
@@ -76,6 +77,7 @@ fn has_aes() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use portreeve_ssh::fips;
     use portreeve_ssh::negotiation::{Extras, Role};
     use ssh_key::{EcdsaCurve, HashAlg};
 
@@ -124,7 +126,7 @@ mod tests {
             (true, &[ChaCha20Poly1305, Aes128Ctr, Aes256Gcm, Aes128Gcm][..], Some(AES_GCM.to_vec())),
             (true, &[ChaCha20Poly1305, Aes256Gcm], Some(vec![Aes256Gcm])),
             (true, &[ChaCha20Poly1305, Aes128Ctr], None),
-            (false, &[Aes128Gcm, ChaCha20Poly1305], Some(vec![ChaCha20Poly1305])),
+            (false, &[Aes128Gcm, ChaCha20Poly1305], (!fips::BUILD).then(|| vec![ChaCha20Poly1305])),
             (false, &[Aes128Gcm, Aes128Ctr], None),
         ];
         for (has_aes, ciphers, expected) in table {
@@ -141,15 +143,34 @@ mod tests {
     }
 
     #[test]
+    fn a_fips_build_offers_what_is_approved_whoever_asks_and_whatever_it_costs() {
+        let approved = Preferences::approved();
+        for offered in [towards_users(true), towards_targets(&[], false), towards_targets(&[], true)] {
+            let host_keys = offered.host_keys.clone();
+            let others = Preferences { host_keys: approved.host_keys.clone(), ..offered };
+            assert_eq!(others == approved, fips::BUILD, "{others:?}");
+            let outside = host_keys.iter().any(|algorithm| !approved.host_keys.contains(algorithm));
+            assert!(!(fips::BUILD && outside), "{host_keys:?}");
+        }
+        for has_aes in [true, false] {
+            let narrowed = narrowed_with(has_aes, &asked(&Cipher::ALL)).unwrap_or_default();
+            let outside = narrowed.iter().any(|cipher| !approved.ciphers.contains(cipher));
+            assert_eq!(outside, !has_aes && !fips::BUILD, "{narrowed:?}");
+        }
+    }
+
+    #[test]
     fn legacy_algorithms_follow_the_others_and_no_user_is_offered_them() {
         let (modern, legacy) = (towards_targets(&[], false), towards_targets(&[], true));
         assert!(modern.ciphers.iter().chain(&towards_users(true).ciphers).all(|cipher| !cipher.is_legacy()));
-        assert!(legacy.kex.starts_with(&modern.kex) && legacy.kex.len() > modern.kex.len());
+        assert!(legacy.kex.starts_with(&modern.kex) && legacy.macs.starts_with(&modern.macs));
         assert!(legacy.host_keys.starts_with(&modern.host_keys));
-        assert_eq!(legacy.host_keys.last(), Some(&HostKeyAlgorithm::SshRsa));
         assert!(legacy.ciphers.starts_with(&modern.ciphers));
-        assert!(legacy.ciphers.ends_with(&Cipher::LEGACY));
-        assert!(legacy.macs.starts_with(&modern.macs) && legacy.macs.len() > modern.macs.len());
+        let opened = !fips::BUILD;
+        assert_eq!(legacy.kex.len() > modern.kex.len(), opened);
+        assert_eq!(legacy.host_keys.last() == Some(&HostKeyAlgorithm::SshRsa), opened);
+        assert_eq!(legacy.ciphers.ends_with(&Cipher::LEGACY), opened);
+        assert_eq!(legacy.macs.len() > modern.macs.len(), opened);
     }
 
     #[test]
@@ -168,7 +189,7 @@ mod tests {
     #[test]
     fn a_pinned_rsa_key_is_asked_for_with_sha1_only_after_its_other_signatures() {
         let rsa = towards_targets(&[Algorithm::Rsa { hash: None }], true).host_keys;
-        assert_eq!(rsa[4], HostKeyAlgorithm::SshRsa);
+        assert_eq!(rsa[4] == HostKeyAlgorithm::SshRsa, !fips::BUILD);
         assert!(rsa[..4].iter().all(|algorithm| algorithm.name().starts_with("rsa-sha2-")), "{rsa:?}");
     }
 }

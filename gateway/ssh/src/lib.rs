@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod cipher;
+pub mod fips;
 #[cfg(any(test, feature = "fuzz-entry"))]
 pub mod fuzz_entry;
 pub mod host_key;

@@ -59,13 +59,14 @@ const CORE: &[Row] = &[
 ];
 
 /// What every part of the gateway may stand on.
-const GROUND: &[&str] = &["metrics", "secret_file", "telemetry"];
+const GROUND: &[&str] = &["fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
 const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ssh", "store"];
 /// What `app` joins beside the leaves.
 const PARTS: &[&str] = &["datapath", "http", "session"];
 
 const GATEWAY: &[Row] = &[
+    row("fips", &[]),
     row("metrics", &[]),
     row("secret_file", &[]),
     row("telemetry", &[]),
@@ -97,7 +98,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("netlink_packet_route", &["datapath"]),
     ("portreeve_ebpf", &["datapath"]),
-    ("portreeve_ssh", &["ca", "session", "ssh"]),
+    ("portreeve_ssh", &["ca", "fips", "session", "ssh"]),
     ("prometheus_client", &["http", "metrics"]),
     ("rtnetlink", &["datapath"]),
     ("russh", &["probe"]),

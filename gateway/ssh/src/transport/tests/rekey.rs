@@ -154,9 +154,10 @@ fn keys_are_exchanged_again_after_the_given_number_of_bytes() {
 
 #[test]
 fn without_a_given_limit_the_ciphers_counts() {
-    let mut client = Config::default();
-    client.preferences.ciphers = vec![crate::cipher::Cipher::ChaCha20Poly1305];
-    let pair = Pair::established_with(client, server_config());
+    let ciphers = vec![crate::cipher::Cipher::ChaCha20Poly1305];
+    let preferences = Preferences { ciphers, ..Preferences::default() };
+    let client = Config { preferences: preferences.clone(), ..Config::default() };
+    let pair = Pair::established_with(client, Config { preferences, ..server_config() });
     assert_eq!(pair.client.transport.rekey_bytes, 1 << 30);
     assert_eq!(pair.server.transport.rekey_bytes, 1 << 30);
     assert_eq!(Pair::established().server.transport.rekey_bytes, 1 << 36);
