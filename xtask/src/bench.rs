@@ -125,7 +125,7 @@ fn floor(program: &Path, megabytes: usize) -> Result<(f64, f64)> {
 }
 
 fn build_programs() -> Result<Programs> {
-    let gateway = build::gateway(true)?;
+    let gateway = build::gateway(&build::Args { release: true, ..build::Args::default() })?;
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--package", "portreeve-tests", "--examples"]);
     workspace::require(&mut cargo)?;

@@ -32,11 +32,14 @@ const HOST_BUILD_VARIABLES: &[&str] = &[
 ];
 
 /// Arguments of `cargo xtask build`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Build the gateway with optimisation.
     #[arg(long)]
     pub release: bool,
+    /// Build the gateway on the FIPS module, as docs/fips.md says.
+    #[arg(long)]
+    pub fips: bool,
 }
 
 /// Builds, after installing what is missing.
@@ -44,8 +47,8 @@ pub struct Args {
 /// # Errors
 /// When a build fails.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    setup::ensure(Needs::BUILD)?;
-    let gateway = gateway(args.release)?;
+    setup::ensure(Needs { fips: args.fips, ..Needs::BUILD })?;
+    let gateway = gateway(&args)?;
     println!("build: {}", gateway.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -54,13 +57,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When a build fails.
-pub fn gateway(release: bool) -> anyhow::Result<PathBuf> {
+pub fn gateway(args: &Args) -> anyhow::Result<PathBuf> {
     kernel_programs()?;
-    let profile = if release { "release" } else { "debug" };
+    let profile = if args.release { "release" } else { "debug" };
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--package", "portreeve"]);
-    if release {
+    if args.release {
         cargo.arg("--release");
+    }
+    if args.fips {
+        cargo.args(["--features", "fips"]);
     }
     require(&mut cargo)?;
     Ok(workspace::target_dir().join(profile).join("portreeve"))

@@ -21,7 +21,7 @@ use crate::workspace;
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to run; everything unless given.
+    /// What to run; everything but `fips` unless given.
     #[arg(value_enum)]
     groups: Vec<Group>,
 }

@@ -13,6 +13,10 @@ pub const COMPILER_PACKAGES: &[Package] =
 pub const LINKER_PACKAGES: &[Package] =
     &[Package { name: "llvm-22-dev", program: None }, Package { name: "g++", program: None }];
 
+/// What cargo needs to build the cryptography library's FIPS module.
+pub const FIPS_PACKAGES: &[Package] =
+    &[Package { name: "cmake", program: Some("cmake") }, Package { name: "golang-go", program: Some("go") }];
+
 /// What tests and testbed run, each with a program that shows it on other systems.
 pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "ansible-core", program: Some("ansible") },
@@ -49,7 +53,7 @@ pub struct Package {
 impl Package {
     /// Every package that any need may ask for.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        [COMPILER_PACKAGES, LINKER_PACKAGES, PROGRAM_PACKAGES].into_iter().flatten()
+        [COMPILER_PACKAGES, LINKER_PACKAGES, FIPS_PACKAGES, PROGRAM_PACKAGES].into_iter().flatten()
     }
 }
 
@@ -58,6 +62,8 @@ impl Package {
 pub struct Needs {
     /// The kernel programs are built.
     pub kernel_programs: bool,
+    /// The gateway is built with the FIPS module.
+    pub fips: bool,
     /// Programs such as sshd and ip are run.
     pub programs: bool,
     /// Dependencies are checked.
@@ -66,16 +72,17 @@ pub struct Needs {
 
 impl Needs {
     /// To build.
-    pub const BUILD: Self = Self { kernel_programs: true, programs: false, cargo_deny: false };
+    pub const BUILD: Self = Self { kernel_programs: true, fips: false, programs: false, cargo_deny: false };
     /// To build, and run the gateway between a client and a server.
     pub const TESTBED: Self = Self { programs: true, ..Self::BUILD };
-    /// For everything.
+    /// For everything but FIPS builds, which have to be asked for.
     pub const ALL: Self = Self { cargo_deny: true, ..Self::TESTBED };
 
     /// What either needs.
     pub fn and(self, other: Self) -> Self {
         Self {
             kernel_programs: self.kernel_programs || other.kernel_programs,
+            fips: self.fips || other.fips,
             programs: self.programs || other.programs,
             cargo_deny: self.cargo_deny || other.cargo_deny,
         }
@@ -135,6 +142,9 @@ pub fn plan(machine: &Machine, needs: Needs) -> Result<Plan, String> {
         plan.packages.extend(absent(LINKER_PACKAGES));
         plan.tools.push(CargoTool::BpfLinker);
     }
+    if needs.fips {
+        plan.packages.extend(absent(FIPS_PACKAGES));
+    }
     if needs.programs {
         plan.packages.extend(absent(PROGRAM_PACKAGES));
     }
@@ -174,8 +184,9 @@ fn elsewhere(packages: &[&str], missing: Option<Missing>) -> String {
     if missing.is_some_and(|missing| missing.bpf_linker) {
         lines.push(format!("  bpf-linker {} or later on LLVM {}", toolchain::BPF_LINKER, toolchain::LLVM));
     }
-    for package in PROGRAM_PACKAGES.iter().filter(|package| packages.contains(&package.name)) {
-        lines.push(format!("  {} (Debian package {})", package.program.unwrap_or_default(), package.name));
+    let programs = Package::all().filter(|package| packages.contains(&package.name));
+    for (program, package) in programs.filter_map(|package| Some((package.program?, package.name))) {
+        lines.push(format!("  {program} (Debian package {package})"));
     }
     lines.join("\n")
 }
@@ -212,8 +223,10 @@ mod tests {
 
     #[test]
     fn a_bare_debian_gets_everything_that_is_needed() {
-        let all = plan(&bare(), Needs::ALL).unwrap();
+        let all = plan(&bare(), Needs { fips: true, ..Needs::ALL }).unwrap();
         assert_eq!(all.packages.len(), Package::all().count());
+        let without = plan(&bare(), Needs::ALL).unwrap();
+        assert_eq!(without.packages.len() + FIPS_PACKAGES.len(), all.packages.len());
         assert_eq!(all.tools, [CargoTool::BpfLinker, CargoTool::CargoDeny]);
         let build = plan(&bare(), Needs::BUILD).unwrap();
         assert_eq!(build.packages, ["rustc-web", "rust-web-src", "llvm-22-dev", "g++"]);

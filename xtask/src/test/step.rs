@@ -19,6 +19,8 @@ pub(super) enum Group {
     Kernel,
     /// Real ssh and sshd, in namespaces and on loopback.
     E2e,
+    /// A gateway on the cryptography library's FIPS module.
+    Fips,
 }
 
 /// One step.
@@ -40,6 +42,9 @@ pub(super) struct Step {
     pub(super) needs: Option<&'static str>,
 }
 
+/// What is run when nothing is asked for. A FIPS build is most of the gateway built once more.
+const BY_DEFAULT: &[Group] = &[Group::Tidy, Group::Lint, Group::Unit, Group::Kernel, Group::E2e];
+
 impl Group {
     /// What must be installed for it.
     pub(super) fn needs(self) -> Needs {
@@ -47,16 +52,18 @@ impl Group {
             Self::Tidy => Needs { cargo_deny: true, ..Needs::default() },
             Self::Lint | Self::Unit => Needs::default(),
             Self::Kernel | Self::E2e => Needs::TESTBED,
+            Self::Fips => Needs { fips: true, ..Needs::TESTBED },
         }
     }
 }
 
-/// What must be installed for `groups`; for all when none is named.
+/// What must be installed for `groups`; for [`BY_DEFAULT`] when none is named.
 pub(super) fn needs(groups: &[Group]) -> Needs {
-    if groups.is_empty() {
-        return Needs::ALL;
-    }
-    groups.iter().fold(Needs::default(), |all, group| all.and(group.needs()))
+    asked_for(groups).iter().fold(Needs::default(), |all, group| all.and(group.needs()))
+}
+
+const fn asked_for(groups: &[Group]) -> &[Group] {
+    if groups.is_empty() { BY_DEFAULT } else { groups }
 }
 
 /// What runs a step.
@@ -80,6 +87,7 @@ pub(super) enum Tests {
 }
 
 const BUILD: &str = "build";
+const FIPS_BUILD: &str = "fips build";
 
 /// Quick answers first; independent steps do not wait for each other's success.
 const STEPS: &[Step] = &[
@@ -124,6 +132,43 @@ const STEPS: &[Step] = &[
         needs: Some(BUILD),
         ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
     },
+    check(
+        "fips clippy",
+        Group::Fips,
+        Program::Cargo,
+        &[
+            "clippy",
+            "--package=portreeve",
+            "--package=portreeve-ssh",
+            "--features=portreeve/fips",
+            "--all-targets",
+            "--",
+            "--deny=warnings",
+        ],
+    ),
+    // Not the peers: russh asks for no method that a FIPS build has.
+    test(
+        "fips unit",
+        Group::Fips,
+        &[
+            "test",
+            "--lib",
+            "--no-fail-fast",
+            "--package=portreeve",
+            "--package=portreeve-ssh",
+            "--features=portreeve/fips",
+        ],
+    ),
+    // Last: it leaves a gateway that the steps before must not run.
+    check(FIPS_BUILD, Group::Fips, Program::Xtask, &["build", "--fips"]),
+    Step {
+        needs: Some(FIPS_BUILD),
+        ..test(
+            "fips e2e",
+            Group::Fips,
+            &["test", "--package=portreeve-tests", "--features=fips", "--test=e2e", "--", "fips_build"],
+        )
+    },
 ];
 
 const fn check(name: &'static str, group: Group, program: Program, args: &'static [&'static str]) -> Step {
@@ -142,12 +187,14 @@ const fn of(group: Group) -> &'static [Group] {
         Group::Unit => &[Group::Unit],
         Group::Kernel => &[Group::Kernel],
         Group::E2e => &[Group::E2e],
+        Group::Fips => &[Group::Fips],
     }
 }
 
-/// The steps of `groups`, in order; of all groups when none is named.
+/// The steps of `groups`, in order; of [`BY_DEFAULT`] when none is named.
 pub(super) fn steps(groups: &[Group]) -> impl Iterator<Item = &'static Step> {
-    let wanted = move |step: &&Step| groups.is_empty() || step.groups.iter().any(|of| groups.contains(of));
+    let groups = asked_for(groups);
+    let wanted = move |step: &&Step| step.groups.iter().any(|of| groups.contains(of));
     STEPS.iter().filter(wanted)
 }
 
@@ -160,8 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn every_group_has_its_steps_and_all_are_run_by_default() {
-        assert_eq!(names(&[]).len(), STEPS.len());
+    fn every_group_has_its_steps_and_all_but_fips_are_run_by_default() {
+        let fips = ["fips clippy", "fips unit", "fips build", "fips e2e"];
+        assert_eq!(names(&[Group::Fips]), fips);
+        assert_eq!([&names(&[])[..], &fips].concat(), names(Group::value_variants()));
+        assert_eq!(names(Group::value_variants()).len(), STEPS.len());
         assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
         assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "ssh peers", "e2e"]);
@@ -182,7 +232,8 @@ mod tests {
         assert_eq!(needs(&[Group::Unit, Group::Lint]), Needs::default());
         assert_eq!(needs(&[Group::Unit, Group::E2e]), Needs::TESTBED);
         assert_eq!(needs(&[Group::Tidy, Group::Kernel]), Needs::ALL);
-        assert_eq!(needs(Group::value_variants()), needs(&[]));
+        assert_eq!(needs(&[]), Needs::ALL);
+        assert_eq!(needs(Group::value_variants()), Needs { fips: true, ..Needs::ALL });
     }
 
     #[test]

@@ -46,7 +46,7 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("kex-strict-s-v00@openssh.com", UNKNOWN),
 ];
 
-fn ssh_audit(bed: &Testbed, args: &[&str]) -> Result<Finished> {
+pub(super) fn ssh_audit(bed: &Testbed, args: &[&str]) -> Result<Finished> {
     let finished = run(bed.client("ssh-audit").args(args), b"", LIMIT).context("ssh-audit")?;
     // 0: all good, 2: warnings, 3: failures; everything else means that there was no audit.
     ensure!(
@@ -60,7 +60,7 @@ fn ssh_audit(bed: &Testbed, args: &[&str]) -> Result<Finished> {
 }
 
 /// Every algorithm that a report names, and each failure and warning about one.
-fn read_report(report: &str) -> (BTreeSet<&str>, Vec<(&str, String)>) {
+pub(super) fn read_report(report: &str) -> (BTreeSet<&str>, Vec<(&str, String)>) {
     let (mut names, mut findings) = (BTreeSet::new(), Vec::new());
     let mut subject = "";
     for line in report.lines() {
@@ -81,7 +81,7 @@ fn read_report(report: &str) -> (BTreeSet<&str>, Vec<(&str, String)>) {
     (names, findings)
 }
 
-fn ensure_accepted(findings: &[(&str, String)]) -> Result<()> {
+pub(super) fn ensure_accepted(findings: &[(&str, String)]) -> Result<()> {
     let accepted = |(name, text): &&(&str, String)| ACCEPTED.contains(&(*name, text.as_str()));
     let others: Vec<_> = findings.iter().filter(|finding| !accepted(finding)).collect();
     ensure!(others.is_empty(), "ssh-audit finds {others:?}");
@@ -114,7 +114,7 @@ fn scan(beds: &Beds) -> Result<()> {
 }
 
 /// The lists of the proposal that a client gets who sends nothing.
-fn offered(bed: &Testbed) -> Result<Vec<String>> {
+pub(super) fn offered(bed: &Testbed) -> Result<Vec<String>> {
     const COOKIE: usize = 16;
     const LISTS: usize = 6;
     let mut stream = bed.client_netns().connect(at(TARGET4, SSH_PORT))?;

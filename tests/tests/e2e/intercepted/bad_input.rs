@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("explain_says_who_decides", explain),
 ];
 
-fn portreeve(bed: &Testbed, args: &[&str]) -> Result<Finished> {
+pub(super) fn portreeve(bed: &Testbed, args: &[&str]) -> Result<Finished> {
     let mut command = Command::new(bed.gateway()?.files().binary());
     run(command.args(args), b"", LIMIT)
 }

@@ -7,6 +7,7 @@ mod audit;
 mod bad_input;
 mod denials;
 mod failing_targets;
+mod fips;
 mod host_certificates;
 mod host_keys;
 mod hostile_clients;
@@ -47,7 +48,9 @@ impl Check {
 
 /// A trial for each case.
 pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
+    let of_a_fips_build = if cfg!(feature = "fips") { fips::CHECKS } else { &[] };
     let groups = [
+        of_a_fips_build,
         denials::CHECKS,
         reloads::CHECKS,
         host_keys::CHECKS,
