@@ -469,21 +469,25 @@ async fn a_message_out_of_place_ends_the_session_for_its_sender() {
     assert!(matches!(outcome.ended_by, EndedBy::ProtocolBroken { by_target: false, .. }), "{outcome:?}");
 }
 
+/// Sends on the user's channel 5, which nobody reads, until every buffer on the way is full.
+async fn fill_the_way_to_the_user(target: &mut Link) {
+    let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
+    let stuffing = async {
+        loop {
+            target.transport.send(&[&piece]).unwrap();
+            write_out(target).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(2), stuffing).await.is_err());
+}
+
 #[tokio::test]
 async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
     let (revoke, revoked) = tokio::sync::oneshot::channel();
     let end = async { revoked.await.unwrap_or_default() };
     let mut bed = bed_until(Slow::default(), SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
-    let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
-    // Until every buffer on the way is full.
-    let stuffing = async {
-        loop {
-            bed.target.transport.send(&[&piece]).unwrap();
-            write_out(&mut bed.target).await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(2), stuffing).await.is_err());
+    fill_the_way_to_the_user(&mut bed.target).await;
     let started = std::time::Instant::now();
     revoke.send("no more".to_owned()).unwrap();
     let outcome = timeout(LIMIT, bed.running).await.unwrap().unwrap();
@@ -531,14 +535,7 @@ async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
     let end = async { revoked.await.unwrap_or_default() };
     let mut bed = bed_until(Slow::default(), SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
-    let piece = message(message::CHANNEL_DATA, 5, &string(&[0; 20_000]));
-    let stuffing = async {
-        loop {
-            bed.target.transport.send(&[&piece]).unwrap();
-            write_out(&mut bed.target).await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(1), stuffing).await.is_err());
+    fill_the_way_to_the_user(&mut bed.target).await;
     drop(bed.target);
     // The user takes a little now and then, so the delivery goes on.
     let (mut running, mut user) = (bed.running, bed.user);
@@ -549,13 +546,10 @@ async fn a_revocation_cuts_what_a_lost_target_left_to_deliver() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    assert!(
-        timeout(Duration::from_secs(1), async {
-            tokio::select! { _ = &mut running => {}, () = trickle => {} }
-        })
-        .await
-        .is_err()
-    );
+    let ended = async {
+        tokio::select! { _ = &mut running => {}, () = trickle => {} }
+    };
+    assert!(timeout(Duration::from_secs(1), ended).await.is_err());
     revoke.send("no more".to_owned()).unwrap();
     timeout(Duration::from_secs(3), running).await.expect("cut").unwrap();
 }
