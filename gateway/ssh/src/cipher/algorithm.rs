@@ -141,17 +141,7 @@ impl Cipher {
     /// (2^32 blocks), one GiB for shorter ones as RFC 4253 section 9 has it, and for ChaCha20 as OpenSSH
     /// does.
     pub const fn rekey_bytes(self) -> u64 {
-        match self {
-            Self::ChaCha20Poly1305 | Self::TripleDesCbc => 1 << 30,
-            Self::Aes128Gcm
-            | Self::Aes256Gcm
-            | Self::Aes128Ctr
-            | Self::Aes192Ctr
-            | Self::Aes256Ctr
-            | Self::Aes128Cbc
-            | Self::Aes192Cbc
-            | Self::Aes256Cbc => 1 << 36,
-        }
+        if self.block_len() < 16 { 1 << 30 } else { 1 << 36 }
     }
 }
 
