@@ -1,4 +1,6 @@
 //! The limit of open files (RLIMIT_NOFILE): raised as far as it goes, and compared with what may be needed.
+//!
+//! Does not lower the configured bounds: too few files is a warning, and refused sessions when they run out.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -1,4 +1,7 @@
 //! The host CA: signs certificates for the host keys that users see.
+//!
+//! Owns the host CA's key while the gateway runs. What a certificate says is
+//! [`portreeve_core::host_certificate`]'s, and whether one is shown the session's.
 
 use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
 use portreeve_core::host_key::DerivedHostKeys;

@@ -1,4 +1,6 @@
 //! What the kernel holds of a gateway, asked without a daemon.
+//!
+//! Only reads: neither attaches nor mends, and says nothing about a daemon.
 
 use std::collections::BTreeSet;
 

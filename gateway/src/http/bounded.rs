@@ -1,4 +1,6 @@
 //! A listener whose connections are few and short: further ones wait in the kernel, stalled ones are cut.
+//!
+//! Owns how many and how long. Knows nothing of HTTP.
 
 use std::io;
 use std::net::SocketAddr;

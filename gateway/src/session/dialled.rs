@@ -1,4 +1,7 @@
 //! Both SSH handshakes of a connection, up to the login that the user asks for.
+//!
+//! Owns their order: what runs at once, and what waits for the target's host key. Does not judge that key
+//! ([`super::target`]) and decides nothing about the login ([`super::steps`]).
 
 use std::time::Duration;
 

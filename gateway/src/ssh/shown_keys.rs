@@ -2,6 +2,9 @@
 //!
 //! They are the same on every connection, and deriving them is scalar multiplications on two curves, so
 //! those of the targets that were asked for are kept. Invariant: at most [`KEPT`] targets' keys are.
+//!
+//! Owns the account secret while the gateway runs. Does not know how keys are derived
+//! ([`portreeve_core::host_key`]) nor which key a target is known by.
 
 use std::collections::HashMap;
 use std::fmt;

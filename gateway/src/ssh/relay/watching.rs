@@ -1,4 +1,7 @@
 //! Asking the observer, and waiting for what it says.
+//!
+//! Owns the futures of its answers, and the copy of data that it does not take at once. What becomes of the
+//! message is [`super::pump`]'s.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -2,6 +2,8 @@
 //!
 //! The observer of a recorded channel may fall behind. What comes on the channel is then bounded by the
 //! window that the sender has left; more of it is held back here, summed up, until the observer keeps up.
+//!
+//! Does not count what is left of a window, and never grants more than the side did.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

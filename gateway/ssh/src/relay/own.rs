@@ -1,4 +1,6 @@
 //! Messages that the relay sends in place of what came.
+//!
+//! Owns their bytes alone; when one is due is decided by the caller.
 
 use super::{Relay, Side};
 use crate::message;
