@@ -20,4 +20,4 @@ pub mod targets;
 /// Version of everything in this crate that outlives a process in a pinned map.
 ///
 /// Raise it when a key, a value, a map type or a map size changes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

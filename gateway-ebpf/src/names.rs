@@ -5,19 +5,19 @@ pub const TC_PROGRAM: &str = "portreeve_tc";
 /// Socket lookup of the network namespace, for connection attempts that meet a TIME_WAIT socket.
 pub const SK_LOOKUP_PROGRAM: &str = "portreeve_sk";
 
-/// Hash: [`TargetKey`](crate::targets::TargetKey) to [`PRESENT`](crate::targets::PRESENT).
+/// Hash: [`TargetKey`](crate::targets::TargetKey) to [`PortSetId`](crate::targets::PortSetId).
 pub const TARGETS: &str = "TARGETS";
-/// LPM trie: [`PrefixKey`](crate::targets::PrefixKey) to [`PRESENT`](crate::targets::PRESENT).
+/// LPM trie: [`PrefixKey`](crate::targets::PrefixKey) to [`PortSetId`](crate::targets::PortSetId).
 pub const PREFIXES: &str = "PREFIXES";
-/// Array of 65,536: TCP port to the `PORT_*` flags of [`targets`](crate::targets).
-pub const PORTS: &str = "PORTS";
+/// Array: [`PortSetId`](crate::targets::PortSetId) to [`PortBits`](crate::targets::PortBits).
+pub const PORT_SETS: &str = "PORT_SETS";
 /// Socket map: [`SLOT_V4`] and [`SLOT_V6`] to the listening sockets.
 pub const LISTENERS: &str = "LISTENERS";
 /// Per-CPU array: index of a [`Reason`](crate::stats::Reason) to a packet count.
 pub const STATS: &str = "STATS";
 
 /// Maps that are pinned, so that they outlive the daemon.
-pub const PINNED_MAPS: [&str; 5] = [TARGETS, PREFIXES, PORTS, LISTENERS, STATS];
+pub const PINNED_MAPS: [&str; 5] = [TARGETS, PREFIXES, PORT_SETS, LISTENERS, STATS];
 
 /// Global, `u32`: firewall mark of steered packets.
 pub const MARK: &str = "MARK";

@@ -1,12 +1,12 @@
-//! Keys of the target maps.
+//! Keys and values of the target maps.
 //!
-//! A packet is a target's when its destination `{address, port}` is in the hash of exact targets or
-//! below a prefix of the trie. Port 0, which no TCP segment to a server carries, stands for "some
-//! port of this address": it answers whether an address belongs to a target at all, which is all
-//! that can be asked about a packet whose port cannot be read.
+//! Each target address, and each prefix of targets, has one entry, whose value is the index of a set
+//! of ports in [`PORT_SETS`](crate::names::PORT_SETS). A packet is a target's when the entry of its
+//! destination address, or else that of the longest prefix above it, names a set that holds its
+//! destination port. Since the first entry that is found decides, its set holds the ports of every
+//! prefix above it too; user space sees to that.
 //!
-//! Addresses are [`Words`], so that the kernel programs move them in whole registers: moved byte by
-//! byte they would need loops, which the verifier does not allow without `CAP_PERFMON`.
+//! Addresses are [`Words`], so that the kernel programs move and compare them in whole registers.
 
 /// Address family byte of IPv4.
 pub const FAMILY_V4: u8 = 4;
@@ -16,53 +16,59 @@ pub const FAMILY_V6: u8 = 6;
 /// An address: its bytes in memory are in network order; IPv4 in the first word, the others zero.
 pub type Words = [u32; 4];
 
-/// The port that stands for "some port of this address".
-pub const ANY_PORT: u16 = 0;
+/// Index of a set of ports.
+pub type PortSetId = u32;
 
-/// Flag of a port: the hash holds targets with it.
-pub const PORT_EXACT: u32 = 1;
-/// Flag of a port: the trie holds prefixes with it.
-pub const PORT_PREFIX: u32 = 2;
+/// The set of all ports of all targets. It is asked first, since almost no packet has a port in it.
+pub const ALL_PORTS: PortSetId = 0;
+/// Sets that there is room for, [`ALL_PORTS`] among them.
+pub const MAX_PORT_SETS: u32 = 256;
+/// In [`ALL_PORTS`] this port, which no server has, says that there are targets at all.
+pub const ANY_TARGET: u16 = 0;
 
-/// The value of every entry of the hash and of the trie.
-pub const PRESENT: u8 = 1;
+/// Words of a [`PortBits`].
+pub const PORT_WORDS: usize = (1 << 16) / 64;
 
-/// Bits of a [`PrefixKey`] in front of the address; they always match in full.
-pub const PREFIX_KEY_HEAD_BITS: u32 = 32;
-
-/// One exact target: key of the hash.
+/// A set of ports, one bit each.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetKey {
-    /// Address.
-    pub addr: Words,
-    /// TCP port in network order.
-    pub port: [u8; 2],
-    /// [`FAMILY_V4`] or [`FAMILY_V6`].
-    pub family: u8,
-    /// Always zero.
-    pub pad: u8,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortBits {
+    /// Port `n` is bit `n % 64` of word `n / 64`.
+    pub words: [u64; PORT_WORDS],
 }
 
-/// One prefix of targets: what follows the length in a key of the trie.
-///
-/// The port comes first, so that one trie serves all ports: its length counts
-/// [`PREFIX_KEY_HEAD_BITS`] and the bits of the address.
+/// Addresses that may be targets at one time; the hash has room for twice as many, so that a change
+/// can add all of the new ones before it removes the old.
+pub const MAX_ADDRESSES: u32 = 1 << 20;
+/// Prefixes that may be targets at one time; the trie has room for twice as many.
+pub const MAX_PREFIXES: u32 = 1 << 16;
+
+/// Bits of a [`TargetKey`] in front of the address; in a prefix they always match in full.
+pub const PREFIX_KEY_HEAD_BITS: u32 = 32;
+
+/// The address of a target: key of the hash.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PrefixKey {
-    /// TCP port in network order.
-    pub port: [u8; 2],
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
     /// [`FAMILY_V4`] or [`FAMILY_V6`].
-    pub family: u8,
-    /// Always zero.
-    pub pad: u8,
+    pub family: u32,
     /// Address.
     pub addr: Words,
+}
+
+/// One prefix of targets: key of the trie, which serves both families.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixKey {
+    /// Length: [`PREFIX_KEY_HEAD_BITS`] and the bits of the address that count.
+    pub bits: u32,
+    /// Family and address.
+    pub key: TargetKey,
 }
 
 const _: () = assert!(size_of::<TargetKey>() == 20 && align_of::<TargetKey>() == 4);
-const _: () = assert!(size_of::<PrefixKey>() == 20 && align_of::<PrefixKey>() == 4);
+const _: () = assert!(size_of::<PrefixKey>() == 24 && align_of::<PrefixKey>() == 4);
+const _: () = assert!(size_of::<PortBits>() == 8192);
 
 /// An IPv4 address in network order as [`Words`].
 pub const fn words_of_ipv4(octets: [u8; 4]) -> Words {
@@ -81,41 +87,42 @@ pub const fn words_of_ipv6(octets: [u8; 16]) -> Words {
 }
 
 impl TargetKey {
-    /// The key of an address and a port.
+    /// The key of an address.
     #[inline(always)]
-    pub const fn new(family: u8, addr: Words, port: u16) -> Self {
-        Self { addr, port: port.to_be_bytes(), family, pad: 0 }
-    }
-
-    /// The port as a number.
-    pub const fn port(&self) -> u16 {
-        u16::from_be_bytes(self.port)
+    pub const fn new(family: u8, addr: Words) -> Self {
+        Self { family: family as u32, addr }
     }
 }
 
-impl PrefixKey {
-    /// The key of an address and a port.
+impl PortBits {
+    /// No port.
+    pub const EMPTY: Self = Self { words: [0; PORT_WORDS] };
+
+    /// Whether a port is in the set.
     #[inline(always)]
-    pub const fn new(family: u8, addr: Words, port: u16) -> Self {
-        Self { port: port.to_be_bytes(), family, pad: 0, addr }
+    pub const fn contains(&self, port: u16) -> bool {
+        self.words[(port >> 6) as usize] >> (port & 63) & 1 != 0
     }
 
-    /// The port as a number.
-    pub const fn port(&self) -> u16 {
-        u16::from_be_bytes(self.port)
+    /// Adds a port.
+    pub const fn insert(&mut self, port: u16) {
+        self.words[(port >> 6) as usize] |= 1 << (port & 63);
     }
 }
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{PrefixKey, TargetKey};
+    use super::{PortBits, PrefixKey, TargetKey};
 
     #[expect(unsafe_code, reason = "a map key of aya must be Pod, and only this crate may say so")]
     // SAFETY: repr(C) of integers that fill it: no padding, every bit pattern valid.
     unsafe impl aya::Pod for TargetKey {}
     #[expect(unsafe_code, reason = "a map key of aya must be Pod, and only this crate may say so")]
-    // SAFETY: repr(C) of integers that fill it: no padding, every bit pattern valid.
+    // SAFETY: as above.
     unsafe impl aya::Pod for PrefixKey {}
+    #[expect(unsafe_code, reason = "a map value of aya must be Pod, and only this crate may say so")]
+    // SAFETY: an array of integers: no padding, every bit pattern valid.
+    unsafe impl aya::Pod for PortBits {}
 }
 
 #[cfg(test)]
@@ -123,10 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_network_order() {
-        let key = TargetKey::new(FAMILY_V4, [10; 4], 0x1234);
-        assert_eq!(key.port, [0x12, 0x34]);
-        assert_eq!(key.port(), 0x1234);
-        assert_eq!(PrefixKey::new(FAMILY_V6, [0; 4], 22).port(), 22);
+    fn ports_are_bits() {
+        let mut bits = PortBits::EMPTY;
+        for port in [1, 22, 63, 64, 65_535] {
+            assert!(!bits.contains(port));
+            bits.insert(port);
+            assert!(bits.contains(port) && !bits.contains(port ^ 2), "{port}");
+        }
+        assert_eq!(bits.words[0], 1 << 63 | 1 << 22 | 1 << 1);
     }
 }

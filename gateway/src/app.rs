@@ -143,7 +143,12 @@ async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapat
 
 fn serve(gateway: &Gateway, datapath: &mut Datapath, sockets: Listeners) -> anyhow::Result<Listener> {
     let steered = datapath.apply(&gateway.policy.current().infrastructure.steered())?;
-    tracing::info!(added = steered.added, removed = steered.removed, "targets are steered");
+    tracing::info!(
+        added = steered.added,
+        removed = steered.removed,
+        changed = steered.changed,
+        "targets are steered"
+    );
     let admission = Admission::new(gateway.config.limits);
     Listener::new(sockets, admission, gateway.metrics.clone())
         .context("cannot listen for steered connections")

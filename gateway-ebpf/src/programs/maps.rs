@@ -10,19 +10,17 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
 use portreeve_ebpf::stats::{REASONS, Reason};
 use portreeve_ebpf::targets::{
-    ANY_PORT, FAMILY_V4, PORT_EXACT, PORT_PREFIX, PREFIX_KEY_HEAD_BITS, PrefixKey, TargetKey, Words,
+    ALL_PORTS, ANY_TARGET, FAMILY_V4, MAX_ADDRESSES, MAX_PORT_SETS, MAX_PREFIXES, PREFIX_KEY_HEAD_BITS,
+    PortBits, PortSetId, TargetKey, Words,
 };
 
-/// Twice the exact targets that fit: each takes an entry of its own and one for its address.
-const MAX_TARGETS: u32 = 1 << 18;
-const MAX_PREFIXES: u32 = 1 << 16;
-
 #[map]
-static TARGETS: HashMap<TargetKey, u8> = HashMap::with_max_entries(MAX_TARGETS, BPF_F_NO_PREALLOC);
+static TARGETS: HashMap<TargetKey, PortSetId> =
+    HashMap::with_max_entries(2 * MAX_ADDRESSES, BPF_F_NO_PREALLOC);
 #[map]
-static PREFIXES: LpmTrie<PrefixKey, u8> = LpmTrie::with_max_entries(MAX_PREFIXES, 0);
+static PREFIXES: LpmTrie<TargetKey, PortSetId> = LpmTrie::with_max_entries(2 * MAX_PREFIXES, 0);
 #[map]
-static PORTS: Array<u32> = Array::with_max_entries(1 << 16, 0);
+static PORT_SETS: Array<PortBits> = Array::with_max_entries(MAX_PORT_SETS, 0);
 #[map]
 pub(crate) static LISTENERS: SockMap = SockMap::with_max_entries(2, 0);
 #[map]
@@ -48,35 +46,43 @@ pub(crate) fn count(reason: Reason) {
     }
 }
 
-/// Whether `{addr, port}` is a target; with port 0, whether `addr` is a target's at any port.
+/// Whether `{addr, port}` is a target.
 ///
-/// The port is asked first: it is one array access, and almost no packet goes further.
+/// The port is asked first: it is one word of 8 KiB, and almost no packet goes further.
 #[inline(always)]
 pub(crate) fn is_target(family: u8, addr: &Words, port: u16) -> bool {
-    let flags = port_flags(port);
-    if flags & PORT_EXACT != 0 && TARGETS.get_ptr(TargetKey::new(family, *addr, port)).is_some() {
-        return true;
-    }
-    flags & PORT_PREFIX != 0 && is_below_prefix(family, addr, port)
+    is_in_set(ALL_PORTS, port) && matches!(port_set(family, addr), Some(set) if is_in_set(set, port))
 }
 
-/// Whether there are targets at all: each has an entry at port 0.
+/// Whether `addr` is a target's at any port.
+#[inline(always)]
+pub(crate) fn is_target_address(family: u8, addr: &Words) -> bool {
+    any_target() && port_set(family, addr).is_some()
+}
+
+/// Whether there are targets at all.
 #[inline(always)]
 pub(crate) fn any_target() -> bool {
-    port_flags(ANY_PORT) != 0
+    is_in_set(ALL_PORTS, ANY_TARGET)
 }
 
 #[inline(always)]
-fn port_flags(port: u16) -> u32 {
-    match PORTS.get(port as u32) {
-        Some(flags) => *flags,
-        None => 0,
+fn is_in_set(set: PortSetId, port: u16) -> bool {
+    match PORT_SETS.get(set) {
+        Some(bits) => bits.contains(port),
+        None => false,
     }
 }
 
+/// The ports of the address, or else of the longest prefix above it.
 #[inline(always)]
-fn is_below_prefix(family: u8, addr: &Words, port: u16) -> bool {
+#[expect(unsafe_code, reason = "the value of a hash is reached by pointer")]
+fn port_set(family: u8, addr: &Words) -> Option<PortSetId> {
+    let key = TargetKey::new(family, *addr);
+    // SAFETY: without preallocation an entry is not reused while a program may still read it.
+    if let Some(set) = unsafe { TARGETS.get(key) } {
+        return Some(*set);
+    }
     let bits = if family == FAMILY_V4 { 32 } else { 128 };
-    let key = Key::new(PREFIX_KEY_HEAD_BITS + bits, PrefixKey::new(family, *addr, port));
-    PREFIXES.get(key).is_some()
+    PREFIXES.get(Key::new(PREFIX_KEY_HEAD_BITS + bits, key)).copied()
 }

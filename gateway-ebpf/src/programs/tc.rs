@@ -11,9 +11,9 @@
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
 use portreeve_ebpf::stats::Reason;
-use portreeve_ebpf::targets::{ANY_PORT, FAMILY_V4, Words};
+use portreeve_ebpf::targets::{FAMILY_V4, Words};
 
-use super::maps::{any_target, is_target, mark};
+use super::maps::{any_target, is_target, is_target_address, mark};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
 
@@ -24,8 +24,7 @@ pub(crate) fn steer(ctx: &TcContext) -> Reason {
     match packet.payload {
         Payload::NotTcp => Reason::PassedNotTarget,
         Payload::Tcp => {
-            let port = packet.dst_port;
-            if port == ANY_PORT || !is_target(packet.family, &packet.dst, port) {
+            if !is_target(packet.family, &packet.dst, packet.dst_port) {
                 return Reason::PassedNotTarget;
             }
             let reason = steer_segment(ctx, &packet);
@@ -41,7 +40,7 @@ pub(crate) fn steer(ctx: &TcContext) -> Reason {
 
 #[inline(always)]
 fn drop_if_target(ctx: &TcContext, packet: &Packet, reason: Reason) -> Reason {
-    if !is_target(packet.family, &packet.dst, ANY_PORT) {
+    if !is_target_address(packet.family, &packet.dst) {
         return Reason::PassedNotTarget;
     }
     log(ctx, packet, reason);

@@ -22,6 +22,7 @@ pub mod infrastructure;
 pub mod login;
 pub mod net;
 pub mod network_policy;
+pub mod port;
 pub mod prefix;
 pub mod record;
 pub mod rule;

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::port::PortSet;
+
 /// The longest hostname that is accepted, in bytes (RFC 1035 section 2.3.4, without the final dot).
 const MAX_HOSTNAME: usize = 253;
 
@@ -66,14 +68,8 @@ pub struct TargetAddress {
     pub virtual_network_id: Option<Arc<str>>,
 }
 
-/// A prefix and TCP port that the datapath steers to the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SteeredEndpoint {
-    /// Destination prefix, truncated.
-    pub net: IpNet,
-    /// Destination TCP port, 1 to 65535.
-    pub port: u16,
-}
+/// What the datapath steers to the proxy: destination prefixes, truncated, and their TCP ports.
+pub type Steered = BTreeMap<IpNet, PortSet>;
 
 /// Attributes that a target must have: every one that is given, in any of its values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,15 +80,15 @@ pub struct TargetSelector {
     pub tags: Tags,
 }
 
-/// Which targets an application covers, and on which port.
+/// Which targets an application covers, and on which ports.
 ///
 /// A target meets the criteria if it has the `attributes`, meets any of `include` (where there is
 /// one), all of `require` and none of `exclude`. Criteria with neither `attributes` nor `include`
 /// are met by no target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetCriteria {
-    /// TCP port, 1 to 65535.
-    pub port: u16,
+    /// TCP ports.
+    pub ports: PortSet,
     /// What every covered target has.
     pub attributes: Option<TargetSelector>,
     /// One of these must be met, unless the list is empty.
@@ -271,7 +267,8 @@ mod tests {
             (None, vec![], vec![yes()], vec![], false),
         ];
         for (attributes, include, require, exclude, expected) in table {
-            let criteria = TargetCriteria { port: 22, attributes, include, require, exclude };
+            let ports = PortSet::of(22).unwrap();
+            let criteria = TargetCriteria { ports, attributes, include, require, exclude };
             assert_eq!(criteria.met_by(&db), expected, "{criteria:?}");
             if let (true, Some(hostnames)) = (expected, criteria.hostnames()) {
                 assert!(hostnames.contains(&db.hostname), "{criteria:?}");

@@ -31,6 +31,7 @@ pub(super) fn policy(gateway: &Gateway, datapath: &Mutex<Datapath>) {
                 generation = policy.generation.0,
                 added = applied.added,
                 removed = applied.removed,
+                changed = applied.changed,
                 ended_sessions = ended,
                 "policy in force"
             );

@@ -45,7 +45,7 @@ struct Report {
     attached: bool,
     interfaces: Vec<String>,
     not_attached: Vec<String>,
-    endpoints: usize,
+    targets: usize,
     packets: BTreeMap<&'static str, u64>,
 }
 
@@ -59,7 +59,7 @@ fn print_status(config: &DatapathConfig, json: bool) -> anyhow::Result<()> {
             attached,
             interfaces: status.interfaces,
             not_attached: status.not_attached,
-            endpoints: status.endpoints,
+            targets: status.targets,
             packets,
         };
         return Ok(print::json(&report)?);
@@ -68,8 +68,8 @@ fn print_status(config: &DatapathConfig, json: bool) -> anyhow::Result<()> {
         return Ok(print::line("nothing is attached: targets are open")?);
     }
     print::line(&format!(
-        "{} addresses and ports are steered on {}",
-        status.endpoints,
+        "{} addresses and prefixes are steered on {}",
+        status.targets,
         if status.interfaces.is_empty() { "no interface".to_owned() } else { status.interfaces.join(", ") }
     ))?;
     for interface in status.not_attached {

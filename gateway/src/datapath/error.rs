@@ -150,6 +150,24 @@ pub enum DatapathError {
         /// Why.
         source: Box<PinError>,
     },
+    /// More targets than the maps have room for.
+    #[error(
+        "the targets need more than {limit} {what}, which is what the kernel's maps have room for: join addresses to prefixes, or split the targets between gateways"
+    )]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// Many entries of a map could not be read or changed.
+    #[error("map {name}")]
+    Batch {
+        /// Name of the map.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A map could not be read or changed.
     #[error("map {name}")]
     Map {

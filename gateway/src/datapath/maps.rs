@@ -2,29 +2,30 @@
 //!
 //! Executes plans, reads content back, sums counters. Decides nothing.
 //!
-//! Entries are written one by one: aya 0.14 has no batch update. The hash holds 2^18 entries: each
-//! address takes one, and one more for each of its ports, so 131,072 exact targets fit at one port
-//! each; the trie holds 2^16, counted the same way. To fill the hash takes a second or two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
 
-use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SockMap};
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray, SockMap};
+use aya::{Ebpf, Pod};
+use portreeve_core::port::PortSet;
 use portreeve_ebpf::names;
 use portreeve_ebpf::stats::Reason;
-use portreeve_ebpf::targets::{PRESENT, PrefixKey, TargetKey};
+use portreeve_ebpf::targets::{ALL_PORTS, ANY_TARGET, PortBits, PortSetId, PrefixKey, TargetKey};
 
 use super::DatapathError;
+use super::batch::Batch;
 use super::pins::Pins;
-use super::plan::{MapContent, MapOp, Prefix};
+use super::plan::{Change, MapContent, Step, bits, ports};
 use crate::listener::socket::Listeners;
 
 /// The pinned maps.
 pub(super) struct Maps {
-    targets: HashMap<MapData, TargetKey, u8>,
-    prefixes: LpmTrie<MapData, PrefixKey, u8>,
-    ports: Array<MapData, u32>,
+    targets: HashMap<MapData, TargetKey, PortSetId>,
+    prefixes: LpmTrie<MapData, TargetKey, PortSetId>,
+    port_sets: Array<MapData, PortBits>,
     listeners: SockMap<MapData>,
     stats: PerCpuArray<MapData, u64>,
 }
@@ -50,7 +51,7 @@ impl Maps {
         Ok(Self {
             targets: map(names::TARGETS)?.try_into().map_err(failed(names::TARGETS))?,
             prefixes: map(names::PREFIXES)?.try_into().map_err(failed(names::PREFIXES))?,
-            ports: map(names::PORTS)?.try_into().map_err(failed(names::PORTS))?,
+            port_sets: map(names::PORT_SETS)?.try_into().map_err(failed(names::PORT_SETS))?,
             listeners: map(names::LISTENERS)?.try_into().map_err(failed(names::LISTENERS))?,
             stats: map(names::STATS)?.try_into().map_err(failed(names::STATS))?,
         })
@@ -79,48 +80,60 @@ impl Maps {
         v4.and(v6)
     }
 
-    /// Executes one operation of a plan.
-    pub(super) fn execute(&mut self, op: MapOp) -> Result<(), DatapathError> {
-        match op {
-            MapOp::InsertExact(key) => self.targets.insert(key, PRESENT, 0).map_err(failed(names::TARGETS)),
-            MapOp::RemoveExact(key) => self.targets.remove(&key).map_err(failed(names::TARGETS)),
-            MapOp::InsertPrefix(prefix) => {
-                self.prefixes.insert(&trie_key(prefix), PRESENT, 0).map_err(failed(names::PREFIXES))
+    /// Executes one step of a plan; what fails may be done in part.
+    pub(super) fn execute(&mut self, step: &Step) -> Result<(), DatapathError> {
+        match step {
+            Step::Sets(sets) => sets.iter().try_for_each(|(id, ports)| self.write_set(*id, bits(ports))),
+            Step::AllPorts { to, .. } => {
+                let mut all = bits(to);
+                if !to.is_empty() {
+                    all.insert(ANY_TARGET);
+                }
+                self.write_set(ALL_PORTS, all)
             }
-            MapOp::RemovePrefix(prefix) => {
-                self.prefixes.remove(&trie_key(prefix)).map_err(failed(names::PREFIXES))
-            }
-            MapOp::SetPort { port, to, .. } => {
-                self.ports.set(u32::from(port), to, 0).map_err(failed(names::PORTS))
-            }
+            Step::Exact(changes) => change(&self.exact(), changes).map_err(failed_batch(names::TARGETS)),
+            Step::Prefixes(changes) => change(&self.trie(), changes).map_err(failed_batch(names::PREFIXES)),
         }
     }
 
     /// Reads what the target maps contain.
     pub(super) fn content(&self) -> Result<MapContent, DatapathError> {
-        let mut ports = BTreeMap::new();
-        for port in 0..=u16::MAX {
-            let flags = self.ports.get(&u32::from(port), 0).map_err(failed(names::PORTS))?;
-            if flags != 0 {
-                ports.insert(port, flags);
+        let (exact, prefixes) = self.entries()?;
+        let mut sets = BTreeMap::new();
+        for id in exact.values().chain(prefixes.values()) {
+            if !sets.contains_key(id) {
+                sets.insert(*id, self.read_set(*id)?);
             }
         }
-        Ok(MapContent { ports, ..self.keys()? })
+        Ok(MapContent { all_ports: self.read_set(ALL_PORTS)?, sets, exact, prefixes })
     }
 
-    /// Reads the keys alone, without the flags of the ports.
-    pub(super) fn keys(&self) -> Result<MapContent, DatapathError> {
-        let exact: Result<BTreeSet<_>, _> = self.targets.keys().collect();
-        let prefixes: Result<BTreeSet<_>, _> = self
-            .prefixes
-            .keys()
-            .map(|key| key.map(|key| Prefix { bits: key.prefix_len(), key: key.data() }))
-            .collect();
-        Ok(MapContent {
-            exact: exact.map_err(failed(names::TARGETS))?,
-            prefixes: prefixes.map_err(failed(names::PREFIXES))?,
-            ports: BTreeMap::new(),
-        })
+    /// Reads how many addresses and prefixes there are.
+    pub(super) fn count(&self) -> Result<usize, DatapathError> {
+        let (exact, prefixes) = self.entries()?;
+        Ok(exact.len() + prefixes.len())
+    }
+
+    fn entries(&self) -> Result<Entries, DatapathError> {
+        let exact = self.exact().entries::<u32>().map_err(failed_batch(names::TARGETS))?;
+        let prefixes = self.trie().entries::<PrefixKey>().map_err(failed_batch(names::PREFIXES))?;
+        Ok((exact.into_iter().collect(), prefixes.into_iter().collect()))
+    }
+
+    fn exact(&self) -> Batch<'_, TargetKey, PortSetId> {
+        Batch::new(self.targets.map().fd().as_fd())
+    }
+
+    fn trie(&self) -> Batch<'_, PrefixKey, PortSetId> {
+        Batch::new(self.prefixes.map().fd().as_fd())
+    }
+
+    fn write_set(&mut self, id: PortSetId, bits: PortBits) -> Result<(), DatapathError> {
+        self.port_sets.set(id, bits, 0).map_err(failed(names::PORT_SETS))
+    }
+
+    fn read_set(&self, id: PortSetId) -> Result<PortSet, DatapathError> {
+        self.port_sets.get(&id, 0).map(|bits| ports(&bits)).map_err(failed(names::PORT_SETS))
     }
 
     /// Packets by what became of them, summed over the CPUs, since the maps were made.
@@ -135,6 +148,19 @@ impl Maps {
     }
 }
 
-fn trie_key(prefix: Prefix) -> Key<PrefixKey> {
-    Key::new(prefix.bits, prefix.key)
+/// Content of hash and trie.
+type Entries = (BTreeMap<TargetKey, PortSetId>, BTreeMap<PrefixKey, PortSetId>);
+
+/// Puts what has a new value, then removes what has none.
+fn change<K: Pod + Default>(map: &Batch<'_, K, PortSetId>, changes: &[Change<K>]) -> io::Result<()> {
+    let (keys, values): (Vec<K>, Vec<PortSetId>) =
+        changes.iter().filter_map(|change| Some((change.key, change.to?))).unzip();
+    map.update(&keys, &values)?;
+    let removed: Vec<K> =
+        changes.iter().filter(|change| change.to.is_none()).map(|change| change.key).collect();
+    map.delete(&removed)
+}
+
+fn failed_batch(name: &'static str) -> impl Fn(io::Error) -> DatapathError {
+    move |source| DatapathError::Batch { name, source }
 }

@@ -12,6 +12,7 @@
 //! Until the first [`Datapath::apply`] after a boot there are no targets, so nothing is closed.
 //! After a restart on pins the targets of before hold from the start.
 
+mod batch;
 mod clsact;
 mod error;
 mod interfaces;
@@ -27,14 +28,13 @@ mod routes;
 mod status;
 mod tcx;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
 use aya::Ebpf;
 use portreeve_core::config::daemon::DatapathConfig;
-use portreeve_core::target::SteeredEndpoint;
-use portreeve_ebpf::targets::ANY_PORT;
+use portreeve_core::target::Steered;
+use portreeve_ebpf::targets::PortSetId;
 
 pub use self::error::DatapathError;
 pub use self::interfaces::InterfaceState;
@@ -46,7 +46,7 @@ pub use self::status::{Status, status};
 use self::loader::TcMechanism;
 use self::maps::Maps;
 use self::pins::{PinLock, Pins};
-use self::plan::{MapContent, MapOp, plan};
+use self::plan::{MapContent, Step, plan};
 use self::routes::Routes;
 use crate::listener::socket::Listeners;
 
@@ -64,13 +64,15 @@ pub struct Datapath {
     _lock: PinLock,
 }
 
-/// What a change of targets came to, in endpoints.
+/// What a change of targets came to, in addresses and prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Targets now, and not before.
+    /// Steered now, and not before.
     pub added: usize,
-    /// Targets before, and not now.
+    /// Steered before, and not now.
     pub removed: usize,
+    /// Steered before and now, on other ports.
+    pub changed: usize,
 }
 
 impl Datapath {
@@ -123,24 +125,25 @@ impl Datapath {
         Ok((datapath, warnings))
     }
 
-    /// Makes exactly `endpoints` the targets.
+    /// Makes exactly these the targets.
     ///
     /// Connections that are established are not touched: those of a removed target go on outside of
     /// the gateway's reach only when the caller ends them.
     ///
     /// # Errors
-    /// When the kernel refuses an entry, a full map above all; the old targets then hold.
+    /// When there are too many, or the kernel refuses a step; the old targets then hold.
     /// [`DatapathError::HalfApplied`] when they could not be restored.
-    pub fn apply(&mut self, endpoints: &BTreeSet<SteeredEndpoint>) -> Result<Applied, DatapathError> {
-        let wanted = MapContent::of(endpoints);
-        let ops = plan(&self.content, &wanted);
-        for (done, op) in ops.iter().enumerate() {
-            if let Err(error) = self.maps.execute(*op) {
-                return Err(self.roll_back(ops.get(..done).unwrap_or_default(), error));
+    pub fn apply(&mut self, steered: &Steered) -> Result<Applied, DatapathError> {
+        let wanted = MapContent::of(steered, &self.content)?;
+        let mut steps = plan(&self.content, &wanted);
+        for at in 0..steps.len() {
+            if let Some(Err(error)) = steps.get(at).map(|step| self.maps.execute(step)) {
+                steps.truncate(at + 1);
+                return Err(self.roll_back(steps, error));
             }
         }
         self.content = wanted;
-        Ok(applied(&ops))
+        Ok(applied(&steps))
     }
 
     /// Looks at the configured interfaces, and attaches the program where one was made anew.
@@ -177,9 +180,10 @@ impl Datapath {
         cleared.and(removed)
     }
 
-    fn roll_back(&mut self, done: &[MapOp], error: DatapathError) -> DatapathError {
-        for op in done.iter().rev() {
-            if let Err(undo) = self.maps.execute(op.inverse()) {
+    /// Undoes steps of which the last was done in part.
+    fn roll_back(&mut self, done: Vec<Step>, error: DatapathError) -> DatapathError {
+        for step in done.into_iter().rev() {
+            if let Err(undo) = self.maps.execute(&step.inverse()) {
                 if let Ok(content) = self.maps.content() {
                     self.content = content;
                 }
@@ -192,7 +196,7 @@ impl Datapath {
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datapath").field("endpoints", &self.content.endpoints()).finish_non_exhaustive()
+        f.debug_struct("Datapath").field("entries", &self.content.entries()).finish_non_exhaustive()
     }
 }
 
@@ -213,19 +217,18 @@ pub fn detach(pin_dir: &Path) -> Result<bool, DatapathError> {
     Ok(existed)
 }
 
-fn applied(ops: &[MapOp]) -> Applied {
+fn applied(steps: &[Step]) -> Applied {
     let mut applied = Applied::default();
-    for op in ops {
-        match op {
-            MapOp::InsertExact(key) if key.port() != ANY_PORT => applied.added += 1,
-            MapOp::InsertPrefix(prefix) if prefix.key.port() != ANY_PORT => applied.added += 1,
-            MapOp::RemoveExact(key) if key.port() != ANY_PORT => applied.removed += 1,
-            MapOp::RemovePrefix(prefix) if prefix.key.port() != ANY_PORT => applied.removed += 1,
-            MapOp::InsertExact(_)
-            | MapOp::InsertPrefix(_)
-            | MapOp::RemoveExact(_)
-            | MapOp::RemovePrefix(_)
-            | MapOp::SetPort { .. } => {}
+    let mut count = |from: Option<PortSetId>, to: Option<PortSetId>| match (from, to) {
+        (None, _) => applied.added += 1,
+        (_, None) => applied.removed += 1,
+        (Some(_), Some(_)) => applied.changed += 1,
+    };
+    for step in steps {
+        match step {
+            Step::Sets(_) | Step::AllPorts { .. } => {}
+            Step::Exact(changes) => changes.iter().for_each(|change| count(change.from, change.to)),
+            Step::Prefixes(changes) => changes.iter().for_each(|change| count(change.from, change.to)),
         }
     }
     applied

@@ -1,13 +1,13 @@
 //! The pin directory: what outlives the daemon, and where.
 //!
 //! ```text
-//! PIN_DIR/v1/maps/TARGETS ..   maps, by their names in the object file
-//! PIN_DIR/v1/links/sk_lookup   link to the network namespace
-//! PIN_DIR/v1/links/tc-3-eth0   TCX link to an interface, with the index it had
-//! PIN_DIR/v1/links/clsact-eth0 program of a clsact filter, which the kernel keeps without a link
+//! PIN_DIR/v2/maps/TARGETS ..   maps, by their names in the object file
+//! PIN_DIR/v2/links/sk_lookup   link to the network namespace
+//! PIN_DIR/v2/links/tc-3-eth0   TCX link to an interface, with the index it had
+//! PIN_DIR/v2/links/clsact-eth0 program of a clsact filter, which the kernel keeps without a link
 //! ```
 //!
-//! Invariants: `v1` is the layout of [`ABI_VERSION`], and maps of another layout are never opened;
+//! Invariants: `v2` is the layout of [`ABI_VERSION`], and maps of another layout are never opened;
 //! one process at a time holds the lock on it. bpffs reserves the dot in names, so interface names
 //! are escaped.
 

@@ -1,134 +1,272 @@
 //! What the target maps must contain, and how to get there from what they contain.
 //!
-//! Pure: no map is touched here. Invariants of a plan, each a property test below: executed in
-//! order it turns the old content into the new one; additions come before removals; at every step
-//! what is a target before and after is a target, and nothing that is neither ever is one.
+//! Pure: no map is touched here. Invariants of a plan, each a property test: executed in order it
+//! turns the old content into the new one; while it is executed, entry by entry, every address has
+//! either its old ports or its new ones, so what is a target before and after is a target all the
+//! time, and nothing that is neither ever is one. That rests on these: the longest entry that matches
+//! an address holds the ports of all prefixes above it; a set of ports that an entry names is never
+//! changed, only left; the entries of the new content are put before the first of the old ones goes;
+//! they are put from the longest to the shortest, so that an address never matches one that stands
+//! above its own; and the old ones go from the shortest to the longest, for the same reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::Peekable;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use portreeve_core::target::SteeredEndpoint;
+use portreeve_core::port::{PortRange, PortSet};
+use portreeve_core::target::Steered;
 use portreeve_ebpf::targets::{
-    ANY_PORT, FAMILY_V4, FAMILY_V6, PORT_EXACT, PORT_PREFIX, PREFIX_KEY_HEAD_BITS, PrefixKey, TargetKey,
-    Words, words_of_ipv4, words_of_ipv6,
+    ALL_PORTS, FAMILY_V4, FAMILY_V6, MAX_ADDRESSES, MAX_PORT_SETS, MAX_PREFIXES, PREFIX_KEY_HEAD_BITS,
+    PortBits, PortSetId, PrefixKey, TargetKey, words_of_ipv4, words_of_ipv6,
 };
+
+use super::DatapathError;
 
 /// Content of the target maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapContent {
-    /// Keys of the hash.
-    pub exact: BTreeSet<TargetKey>,
-    /// Keys of the trie.
-    pub prefixes: BTreeSet<Prefix>,
-    /// Flags of the ports that have any.
-    pub ports: BTreeMap<u16, u32>,
+    /// The ports that any entry has.
+    pub all_ports: PortSet,
+    /// Sets of ports that entries name, without [`ALL_PORTS`].
+    pub sets: BTreeMap<PortSetId, PortSet>,
+    /// The hash.
+    pub exact: BTreeMap<TargetKey, PortSetId>,
+    /// The trie.
+    pub prefixes: BTreeMap<PrefixKey, PortSetId>,
 }
 
-/// Key of the trie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Prefix {
-    /// Bits that count, those in front of the address included.
-    pub bits: u32,
-    /// Port, family and address.
-    pub key: PrefixKey,
-}
-
-/// One operation on one map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapOp {
-    /// Adds a key to the hash.
-    InsertExact(TargetKey),
-    /// Removes a key from the hash.
-    RemoveExact(TargetKey),
-    /// Adds a key to the trie.
-    InsertPrefix(Prefix),
-    /// Removes a key from the trie.
-    RemovePrefix(Prefix),
-    /// Sets the flags of a port.
-    SetPort {
-        /// The port.
-        port: u16,
-        /// Its flags before.
-        from: u32,
-        /// Its flags after.
-        to: u32,
+/// A part of a plan, to be done in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writes sets of ports that no entry names.
+    Sets(BTreeMap<PortSetId, PortSet>),
+    /// Changes what any entry may have.
+    AllPorts {
+        /// Before.
+        from: PortSet,
+        /// After.
+        to: PortSet,
     },
+    /// Changes entries of the hash.
+    Exact(Vec<Change<TargetKey>>),
+    /// Changes entries of the trie.
+    Prefixes(Vec<Change<PrefixKey>>),
+}
+
+/// A change of one entry, from one value to another; `None` is no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<K> {
+    /// Its key.
+    pub key: K,
+    /// Before.
+    pub from: Option<PortSetId>,
+    /// After.
+    pub to: Option<PortSetId>,
 }
 
 impl MapContent {
-    /// The content that makes exactly these endpoints targets.
-    pub fn of(endpoints: &BTreeSet<SteeredEndpoint>) -> Self {
-        let mut content = Self::default();
-        for endpoint in endpoints {
-            content.add(endpoint.net, endpoint.port);
-            content.add(endpoint.net, ANY_PORT);
+    /// The content that makes exactly these targets, where `now` is in the maps: sets of ports that
+    /// are there keep their index, and others get one that is free.
+    ///
+    /// # Errors
+    /// When there is no room for so many addresses, prefixes or different sets of ports.
+    pub fn of(steered: &Steered, now: &Self) -> Result<Self, DatapathError> {
+        let mut sets = Sets::of(now);
+        let (mut exact, mut prefixes) = (Vec::with_capacity(steered.len()), Vec::new());
+        // In order of addresses, shorter prefixes first: what is above an entry was just before it.
+        let mut above: Vec<(IpNet, PortSetId)> = Vec::new();
+        for (net, ports) in steered {
+            while above.pop_if(|(outer, _)| !outer.contains(net)).is_some() {}
+            let own = sets.id(ports)?;
+            let id = match above.last() {
+                Some(&(_, outer)) => sets.union(own, outer)?,
+                None => own,
+            };
+            let key = key_of(net.network());
+            if net.prefix_len() == net.max_prefix_len() {
+                exact.push((key, id));
+            } else {
+                let bits = PREFIX_KEY_HEAD_BITS + u32::from(net.prefix_len());
+                prefixes.push((PrefixKey { bits, key }, id));
+                above.push((*net, id));
+            }
         }
-        content
+        fits("addresses", exact.len(), MAX_ADDRESSES)?;
+        fits("prefixes", prefixes.len(), MAX_PREFIXES)?;
+        let (exact, prefixes): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (exact.into_iter().collect(), prefixes.into_iter().collect());
+        let used: BTreeSet<PortSetId> = exact.values().chain(prefixes.values()).copied().collect();
+        let sets: BTreeMap<_, _> = sets.by_id.into_iter().filter(|(id, _)| used.contains(id)).collect();
+        let all_ports = sets.values().flat_map(PortSet::ranges).collect();
+        Ok(Self { all_ports, sets, exact, prefixes })
     }
 
-    /// Number of endpoints.
-    pub fn endpoints(&self) -> usize {
-        self.exact.iter().filter(|key| key.port() != ANY_PORT).count()
-            + self.prefixes.iter().filter(|prefix| prefix.key.port() != ANY_PORT).count()
+    /// Number of addresses and prefixes.
+    pub fn entries(&self) -> usize {
+        self.exact.len() + self.prefixes.len()
+    }
+}
+
+/// Sets of ports and their indexes, while a content is made.
+struct Sets {
+    by_id: BTreeMap<PortSetId, PortSet>,
+    ids: HashMap<PortSet, PortSetId>,
+    /// Indexes whose sets the maps still name.
+    taken: BTreeSet<PortSetId>,
+    unions: HashMap<(PortSetId, PortSetId), PortSetId>,
+    /// The last one asked for: neighbours mostly have the same ports.
+    last: Option<(PortSet, PortSetId)>,
+}
+
+impl Sets {
+    fn of(now: &MapContent) -> Self {
+        let ids = now.sets.iter().map(|(id, ports)| (ports.clone(), *id)).collect();
+        let taken = now.sets.keys().copied().collect();
+        Self { by_id: now.sets.clone(), ids, taken, unions: HashMap::new(), last: None }
     }
 
-    fn add(&mut self, net: IpNet, port: u16) {
-        let (family, addr) = key_address(net.network());
-        let flag = if net.prefix_len() == net.max_prefix_len() {
-            self.exact.insert(TargetKey::new(family, addr, port));
-            PORT_EXACT
-        } else {
-            let bits = PREFIX_KEY_HEAD_BITS + u32::from(net.prefix_len());
-            self.prefixes.insert(Prefix { bits, key: PrefixKey::new(family, addr, port) });
-            PORT_PREFIX
+    fn id(&mut self, ports: &PortSet) -> Result<PortSetId, DatapathError> {
+        if let Some((last, id)) = &self.last
+            && last == ports
+        {
+            return Ok(*id);
+        }
+        let id = match self.ids.get(ports) {
+            Some(id) => *id,
+            None => self.add(ports)?,
         };
-        *self.ports.entry(port).or_default() |= flag;
+        self.last = Some((ports.clone(), id));
+        Ok(id)
     }
 
-    fn flags(&self, port: u16) -> u32 {
-        self.ports.get(&port).copied().unwrap_or(0)
+    fn add(&mut self, ports: &PortSet) -> Result<PortSetId, DatapathError> {
+        let free = (ALL_PORTS + 1..MAX_PORT_SETS).find(|id| !self.taken.contains(id));
+        let id =
+            free.ok_or(DatapathError::TooMany { what: "different sets of ports", limit: MAX_PORT_SETS / 2 })?;
+        self.taken.insert(id);
+        self.by_id.insert(id, ports.clone());
+        self.ids.insert(ports.clone(), id);
+        Ok(id)
+    }
+
+    fn union(&mut self, own: PortSetId, outer: PortSetId) -> Result<PortSetId, DatapathError> {
+        if own == outer {
+            return Ok(own);
+        }
+        if let Some(id) = self.unions.get(&(own, outer)) {
+            return Ok(*id);
+        }
+        let ports =
+            [own, outer].iter().filter_map(|id| self.by_id.get(id)).flat_map(PortSet::ranges).collect();
+        let id = self.id(&ports)?;
+        self.unions.insert((own, outer), id);
+        Ok(id)
     }
 }
 
-impl MapOp {
-    /// The operation that undoes this one.
-    pub const fn inverse(self) -> Self {
+fn fits(what: &'static str, count: usize, limit: u32) -> Result<(), DatapathError> {
+    if u32::try_from(count).is_ok_and(|count| count <= limit) {
+        return Ok(());
+    }
+    Err(DatapathError::TooMany { what, limit })
+}
+
+impl Step {
+    /// The step that undoes this one, whether all of it was done or only a part.
+    pub fn inverse(self) -> Self {
         match self {
-            Self::InsertExact(key) => Self::RemoveExact(key),
-            Self::RemoveExact(key) => Self::InsertExact(key),
-            Self::InsertPrefix(prefix) => Self::RemovePrefix(prefix),
-            Self::RemovePrefix(prefix) => Self::InsertPrefix(prefix),
-            Self::SetPort { port, from, to } => Self::SetPort { port, from: to, to: from },
+            // No entry names them.
+            Self::Sets(_) => Self::Sets(BTreeMap::new()),
+            Self::AllPorts { from, to } => Self::AllPorts { from: to, to: from },
+            Self::Exact(changes) => Self::Exact(inverse(changes)),
+            Self::Prefixes(changes) => Self::Prefixes(inverse(changes)),
         }
     }
 }
 
-/// The operations that turn `old` into `new`.
-pub fn plan(old: &MapContent, new: &MapContent) -> Vec<MapOp> {
-    let mut ops: Vec<MapOp> = Vec::new();
-    ops.extend(new.exact.difference(&old.exact).copied().map(MapOp::InsertExact));
-    ops.extend(new.prefixes.difference(&old.prefixes).copied().map(MapOp::InsertPrefix));
-    let ports: BTreeSet<u16> = old.ports.keys().chain(new.ports.keys()).copied().collect();
-    let flags = ports.iter().map(|&port| (port, old.flags(port), new.flags(port)));
-    // A port has the flags of both contents until every entry of both is in place.
-    ops.extend(flags.clone().map(|(port, old, new)| (port, old, old | new)).filter_map(set_port));
-    ops.extend(flags.map(|(port, old, new)| (port, old | new, new)).filter_map(set_port));
-    ops.extend(old.exact.difference(&new.exact).copied().map(MapOp::RemoveExact));
-    ops.extend(old.prefixes.difference(&new.prefixes).copied().map(MapOp::RemovePrefix));
-    ops
+fn inverse<K>(changes: Vec<Change<K>>) -> Vec<Change<K>> {
+    let inverse = |change: Change<K>| Change { key: change.key, from: change.to, to: change.from };
+    changes.into_iter().rev().map(inverse).collect()
 }
 
-fn set_port((port, from, to): (u16, u32, u32)) -> Option<MapOp> {
-    (from != to).then_some(MapOp::SetPort { port, from, to })
+/// The steps that turn `old` into `new`, which was made for it.
+pub fn plan(old: &MapContent, new: &MapContent) -> Vec<Step> {
+    let sets = new.sets.iter().filter(|(id, _)| !old.sets.contains_key(id));
+    let sets = sets.map(|(id, ports)| (*id, ports.clone())).collect::<BTreeMap<_, _>>();
+    let both = old.all_ports.union(&new.all_ports);
+    let (exact_puts, exact_removals) = differences(&old.exact, &new.exact);
+    // In the order of their keys, shorter ones come first.
+    let (mut prefix_puts, prefix_removals) = differences(&old.prefixes, &new.prefixes);
+    prefix_puts.reverse();
+    let steps = [
+        Step::Sets(sets),
+        Step::AllPorts { from: old.all_ports.clone(), to: both.clone() },
+        Step::Exact(exact_puts),
+        Step::Prefixes(prefix_puts),
+        Step::Prefixes(prefix_removals),
+        Step::Exact(exact_removals),
+        Step::AllPorts { from: both, to: new.all_ports.clone() },
+    ];
+    steps.into_iter().filter(|step| !is_empty(step)).collect()
+}
+
+fn is_empty(step: &Step) -> bool {
+    match step {
+        Step::Sets(sets) => sets.is_empty(),
+        Step::AllPorts { from, to } => from == to,
+        Step::Exact(changes) => changes.is_empty(),
+        Step::Prefixes(changes) => changes.is_empty(),
+    }
+}
+
+/// What is to be put and what is to be removed.
+type Differences<K> = (Vec<Change<K>>, Vec<Change<K>>);
+
+/// Walks both in the order of their keys.
+fn differences<K: Ord + Copy>(old: &BTreeMap<K, PortSetId>, new: &BTreeMap<K, PortSetId>) -> Differences<K> {
+    let (mut puts, mut removals) = (Vec::new(), Vec::new());
+    let mut old = old.iter().map(|(key, id)| (*key, *id)).peekable();
+    for (key, to) in new {
+        removals.extend(std::iter::from_fn(|| old.next_if(|(old, _)| old < key)).map(removal));
+        let from = take(&mut old, key);
+        if from != Some(*to) {
+            puts.push(Change { key: *key, from, to: Some(*to) });
+        }
+    }
+    removals.extend(old.map(removal));
+    (puts, removals)
+}
+
+fn take<K: Ord>(old: &mut Peekable<impl Iterator<Item = (K, PortSetId)>>, key: &K) -> Option<PortSetId> {
+    old.next_if(|(old, _)| old == key).map(|(_, id)| id)
+}
+
+fn removal<K>((key, id): (K, PortSetId)) -> Change<K> {
+    Change { key, from: Some(id), to: None }
 }
 
 /// Family and address as the keys hold them.
-const fn key_address(addr: IpAddr) -> (u8, Words) {
+const fn key_of(addr: IpAddr) -> TargetKey {
     match addr {
-        IpAddr::V4(addr) => (FAMILY_V4, words_of_ipv4(addr.octets())),
-        IpAddr::V6(addr) => (FAMILY_V6, words_of_ipv6(addr.octets())),
+        IpAddr::V4(addr) => TargetKey::new(FAMILY_V4, words_of_ipv4(addr.octets())),
+        IpAddr::V6(addr) => TargetKey::new(FAMILY_V6, words_of_ipv6(addr.octets())),
     }
+}
+
+/// The bits of a set of ports, as the kernel programs read them.
+pub fn bits(ports: &PortSet) -> PortBits {
+    let mut bits = PortBits::EMPTY;
+    ports.ranges().flat_map(|range| range.first()..=range.last()).for_each(|port| bits.insert(port));
+    bits
+}
+
+/// The ports of a set, read back.
+pub fn ports(bits: &PortBits) -> PortSet {
+    (1..=u16::MAX)
+        .filter(|port| bits.contains(*port))
+        .filter_map(|port| PortRange::new(port, port).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -139,36 +277,69 @@ mod tests {
 
     /// The lookup as the kernel program does it.
     fn matches(content: &MapContent, addr: IpAddr, port: u16) -> bool {
-        let (family, words) = key_address(addr);
-        let flags = content.flags(port);
-        if flags & PORT_EXACT != 0 && content.exact.contains(&TargetKey::new(family, words, port)) {
-            return true;
-        }
+        let key = key_of(addr);
         let longest = IpNet::from(addr).prefix_len();
-        flags & PORT_PREFIX != 0
-            && (0..=longest).any(|len| {
-                let (_, masked) = key_address(IpNet::new(addr, len).unwrap().network());
-                let bits = PREFIX_KEY_HEAD_BITS + u32::from(len);
-                content.prefixes.contains(&Prefix { bits, key: PrefixKey::new(family, masked, port) })
-            })
+        let prefix = |len| {
+            let bits = PREFIX_KEY_HEAD_BITS + u32::from(len);
+            PrefixKey { bits, key: key_of(IpNet::new(addr, len).unwrap().network()) }
+        };
+        let found = content
+            .exact
+            .get(&key)
+            .or_else(|| (0..=longest).rev().find_map(|len| content.prefixes.get(&prefix(len))));
+        content.all_ports.contains(port) && found.is_some_and(|id| content.sets[id].contains(port))
     }
 
-    fn execute(content: &mut MapContent, op: MapOp) {
-        match op {
-            MapOp::InsertExact(key) => assert!(content.exact.insert(key), "{op:?} twice"),
-            MapOp::RemoveExact(key) => assert!(content.exact.remove(&key), "{op:?} of nothing"),
-            MapOp::InsertPrefix(prefix) => assert!(content.prefixes.insert(prefix), "{op:?} twice"),
-            MapOp::RemovePrefix(prefix) => assert!(content.prefixes.remove(&prefix), "{op:?} of nothing"),
-            MapOp::SetPort { port, from, to } => {
-                assert_eq!(content.flags(port), from, "{op:?}");
-                content.ports.insert(port, to);
-                content.ports.retain(|_, flags| *flags != 0);
+    fn execute_changes<K: Ord + Copy>(entries: &mut BTreeMap<K, PortSetId>, change: Change<K>) {
+        match change.to {
+            Some(id) => entries.insert(change.key, id),
+            None => entries.remove(&change.key),
+        };
+    }
+
+    /// Does the part of a step that changes one entry at most.
+    fn execute(content: &mut MapContent, step: &Step, at: usize) {
+        match step {
+            Step::Sets(sets) => {
+                let named: BTreeSet<_> = content.exact.values().chain(content.prefixes.values()).collect();
+                assert!(sets.keys().all(|id| !named.contains(id)), "{sets:?} changes what is named");
+                content.sets.extend(sets.clone());
+            }
+            Step::AllPorts { to, .. } => content.all_ports = to.clone(),
+            Step::Exact(changes) => execute_changes(&mut content.exact, changes[at]),
+            Step::Prefixes(changes) => execute_changes(&mut content.prefixes, changes[at]),
+        }
+    }
+
+    fn parts(step: &Step) -> usize {
+        match step {
+            Step::Sets(_) | Step::AllPorts { .. } => 1,
+            Step::Exact(changes) => changes.len(),
+            Step::Prefixes(changes) => changes.len(),
+        }
+    }
+
+    fn execute_all(content: &mut MapContent, steps: &[Step]) {
+        for step in steps {
+            for at in 0..parts(step) {
+                execute(content, step, at);
             }
         }
     }
 
-    fn contains(endpoints: &BTreeSet<SteeredEndpoint>, addr: IpAddr, port: u16) -> bool {
-        endpoints.iter().any(|endpoint| endpoint.port == port && endpoint.net.contains(&addr))
+    /// What counts of a content: sets that nothing names are left over.
+    fn named(mut content: MapContent) -> MapContent {
+        let used: BTreeSet<_> = content.exact.values().chain(content.prefixes.values()).copied().collect();
+        content.sets.retain(|id, _| used.contains(id));
+        content
+    }
+
+    fn contains(steered: &Steered, addr: IpAddr, port: u16) -> bool {
+        steered.iter().any(|(net, ports)| net.contains(&addr) && ports.contains(port))
+    }
+
+    fn content(steered: &Steered) -> MapContent {
+        MapContent::of(steered, &MapContent::default()).unwrap()
     }
 
     // Few addresses and ports, so that sets meet.
@@ -184,11 +355,14 @@ mod tests {
         ]
     }
 
-    fn endpoints() -> impl Strategy<Value = BTreeSet<SteeredEndpoint>> {
-        proptest::collection::btree_set(
-            (net(), 22u16..26).prop_map(|(net, port)| SteeredEndpoint { net, port }),
-            0..12,
-        )
+    fn port_set() -> impl Strategy<Value = PortSet> {
+        proptest::collection::vec((22u16..26, 0u16..3), 1..3).prop_map(|ranges| {
+            ranges.into_iter().map(|(first, more)| PortRange::new(first, first + more).unwrap()).collect()
+        })
+    }
+
+    fn steered() -> impl Strategy<Value = Steered> {
+        proptest::collection::btree_map(net(), port_set(), 0..12)
     }
 
     fn probes() -> Vec<(IpAddr, u16)> {
@@ -196,33 +370,39 @@ mod tests {
         let v6 =
             (0u16..4).flat_map(|c| (0u16..4).map(move |d| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, c, d])));
         let far = ["192.0.2.1".parse().unwrap(), "2001:db8:9::1".parse().unwrap()];
-        v4.chain(v6).chain(far).flat_map(|addr| (22u16..26).map(move |port| (addr, port))).collect()
+        v4.chain(v6).chain(far).flat_map(|addr| (21u16..29).map(move |port| (addr, port))).collect()
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn content_matches_exactly_the_endpoints(set in endpoints()) {
-            let content = MapContent::of(&set);
-            prop_assert_eq!(content.endpoints(), set.len());
+        fn content_matches_exactly_the_targets(set in steered()) {
+            let content = content(&set);
+            prop_assert_eq!(content.entries(), set.len());
             for (addr, port) in probes() {
                 prop_assert_eq!(matches(&content, addr, port), contains(&set, addr, port), "{} {}", addr, port);
-                let any = set.iter().any(|endpoint| endpoint.net.contains(&addr));
-                prop_assert_eq!(matches(&content, addr, ANY_PORT), any, "{}", addr);
             }
         }
 
         #[test]
-        fn what_stays_a_target_is_one_at_every_step(old in endpoints(), new in endpoints()) {
-            let (mut content, wanted) = (MapContent::of(&old), MapContent::of(&new));
-            for op in plan(&content, &wanted) {
-                execute(&mut content, op);
-                for (addr, port) in probes() {
-                    let (before, after) = (contains(&old, addr, port), contains(&new, addr, port));
-                    let now = matches(&content, addr, port);
-                    prop_assert!(now || !(before && after), "{op:?} loses {addr} {port}");
-                    prop_assert!(!now || before || after, "{op:?} invents {addr} {port}");
+        fn what_stays_a_target_is_one_at_every_step(first in steered(), old in steered(), new in steered()) {
+            let mut now = content(&first);
+            let old_content = MapContent::of(&old, &now).unwrap();
+            let steps = plan(&now, &old_content);
+            execute_all(&mut now, &steps);
+            now = named(now);
+            prop_assert_eq!(&now, &old_content);
+            let wanted = MapContent::of(&new, &now).unwrap();
+            for step in plan(&old_content, &wanted) {
+                for at in 0..parts(&step) {
+                    execute(&mut now, &step, at);
+                    for (addr, port) in probes() {
+                        let (before, after) = (contains(&old, addr, port), contains(&new, addr, port));
+                        let hit = matches(&now, addr, port);
+                        prop_assert!(hit || !(before && after), "{step:?} at {at} loses {addr} {port}");
+                        prop_assert!(!hit || before || after, "{step:?} at {at} invents {addr} {port}");
+                    }
                 }
             }
         }
@@ -230,53 +410,67 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plan_leads_from_old_to_new(old in endpoints(), new in endpoints()) {
-            let (mut content, wanted) = (MapContent::of(&old), MapContent::of(&new));
-            for op in plan(&content, &wanted) {
-                execute(&mut content, op);
-            }
-            prop_assert_eq!(content, wanted);
+        fn plan_leads_from_old_to_new(old in steered(), new in steered()) {
+            let old = content(&old);
+            let wanted = MapContent::of(&new, &old).unwrap();
+            let mut now = old.clone();
+            execute_all(&mut now, &plan(&old, &wanted));
+            prop_assert_eq!(named(now), wanted);
         }
 
         #[test]
-        fn additions_precede_removals(old in endpoints(), new in endpoints()) {
-            let ops = plan(&MapContent::of(&old), &MapContent::of(&new));
-            let adds = |op: &MapOp| matches!(op, MapOp::InsertExact(_) | MapOp::InsertPrefix(_));
-            let removes = |op: &MapOp| matches!(op, MapOp::RemoveExact(_) | MapOp::RemovePrefix(_));
-            let last_add = ops.iter().rposition(adds);
-            let first_removal = ops.iter().position(removes);
-            if let (Some(add), Some(removal)) = (last_add, first_removal) {
-                prop_assert!(add < removal);
+        fn undoing_any_part_restores_the_old(old in steered(), new in steered(), part in any::<prop::sample::Index>()) {
+            let before = content(&old);
+            let steps = plan(&before, &MapContent::of(&new, &before).unwrap());
+            let mut now = before.clone();
+            let done = part.index(steps.len() + 1);
+            execute_all(&mut now, &steps[..done]);
+            if let Some(half) = steps.get(done) {
+                (0..parts(half) / 2).for_each(|at| execute(&mut now, half, at));
             }
+            for step in steps.into_iter().take(done + 1).rev() {
+                execute_all(&mut now, &[step.inverse()]);
+            }
+            prop_assert_eq!(named(now), before);
         }
 
         #[test]
-        fn undoing_any_part_restores_the_old(old in endpoints(), new in endpoints(), part in any::<prop::sample::Index>()) {
-            let before = MapContent::of(&old);
-            let ops = plan(&before, &MapContent::of(&new));
-            let done = &ops[..part.index(ops.len() + 1)];
-            let mut content = before.clone();
-            for op in done {
-                execute(&mut content, *op);
-            }
-            for op in done.iter().rev() {
-                execute(&mut content, op.inverse());
-            }
-            prop_assert_eq!(content, before);
+        fn bits_say_what_the_set_says(set in port_set()) {
+            prop_assert_eq!(ports(&bits(&set)), set);
         }
+    }
+
+    fn one(net: &str, ports: &str) -> Steered {
+        let ports = ports.split(',').map(|range| range.parse::<PortRange>().unwrap()).collect();
+        Steered::from([(net.parse().unwrap(), ports)])
     }
 
     #[test]
     fn same_content_needs_nothing() {
-        let set = BTreeSet::from([SteeredEndpoint { net: "10.0.0.0/8".parse().unwrap(), port: 22 }]);
-        assert_eq!(plan(&MapContent::of(&set), &MapContent::of(&set)), []);
+        let set = one("10.0.0.0/8", "22");
+        let now = content(&set);
+        assert_eq!(plan(&now, &MapContent::of(&set, &now).unwrap()), []);
     }
 
     #[test]
     fn full_length_prefix_is_exact() {
-        let set = BTreeSet::from([SteeredEndpoint { net: "10.1.2.3/32".parse().unwrap(), port: 22 }]);
-        let content = MapContent::of(&set);
+        let content = content(&one("10.1.2.3/32", "22"));
         assert!(content.prefixes.is_empty());
-        assert_eq!(content.exact.len(), 2, "the endpoint and its address");
+        assert_eq!(content.exact.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let sets: Steered = (1u16..=300)
+            .map(|n| {
+                let [high, low] = n.to_be_bytes();
+                (Ipv4Net::new([10, 0, high, low].into(), 32).unwrap().into(), PortSet::of(n).unwrap())
+            })
+            .collect();
+        let error = MapContent::of(&sets, &MapContent::default()).unwrap_err().to_string();
+        assert!(error.contains("different sets of ports") && error.contains("128"), "{error}");
+        assert!(fits("addresses", 1 << 20, MAX_ADDRESSES).is_ok());
+        let error = fits("addresses", (1 << 20) + 1, MAX_ADDRESSES).unwrap_err().to_string();
+        assert!(error.contains("1048576 addresses"), "{error}");
     }
 }

@@ -19,8 +19,8 @@ pub struct Status {
     /// Configured interfaces whose ingress is not: they are not there, or targets are open to what
     /// comes in.
     pub not_attached: Vec<String>,
-    /// Number of steered endpoints.
-    pub endpoints: usize,
+    /// Number of steered addresses and prefixes.
+    pub targets: usize,
     /// Packets by what became of them.
     pub counters: Vec<(&'static str, u64)>,
 }
@@ -47,7 +47,7 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
     Ok(Some(Status {
         interfaces: attached.into_iter().collect(),
         not_attached,
-        endpoints: maps.keys()?.endpoints(),
+        targets: maps.count()?,
         counters: maps.counters()?,
     }))
 }

@@ -3,21 +3,24 @@
 //! Every connection is greeted with `intercepted LOCAL PEER`; then lines are echoed, until the line
 //! `bye` or the end, when the gateway closes first.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Instant;
 
+use ipnet::IpNet;
 use portreeve::datapath::loader::TcMechanism;
 use portreeve::datapath::{Datapath, DatapathError, LinkEvents};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
 use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::port::PortSet;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::verdicts::endpoint;
+use crate::verdicts::target;
 
 /// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or
 /// `log` for TCX and the kernel log on standard error.
@@ -38,7 +41,8 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
     let mode = next();
     let config = DatapathConfig { kernel_log: mode == "log", ..config };
     let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Connections are served while targets are applied.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(serve(config, mechanism))
 }
 
@@ -83,14 +87,14 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
         let (command, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match command {
             "apply" => {
-                let endpoints: BTreeSet<_> = rest.split_whitespace().map(endpoint).collect();
-                answer(datapath.apply(&endpoints).map(|done| format!("+{} -{}", done.added, done.removed)));
+                let targets = rest.split_whitespace().map(target).collect();
+                answer(
+                    datapath
+                        .apply(&targets)
+                        .map(|done| format!("+{} -{} ~{}", done.added, done.removed, done.changed)),
+                );
             }
-            "flood" => {
-                let count: u32 = rest.parse().unwrap();
-                let many = (0..count).map(|n| endpoint(&format!("{}/32@22", std::net::Ipv4Addr::from(n))));
-                answer(datapath.apply(&many.collect()).map(|_| String::new()));
-            }
+            "many" => answer(apply_many(&mut datapath, rest)),
             "counters" => answer(datapath.counters().map(|counters| {
                 counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
             })),
@@ -99,6 +103,21 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
     }
     answer(datapath.stop().await.map(|()| "stopped".to_owned()));
     ExitCode::SUCCESS
+}
+
+/// `FIRST COUNT TARGET ..`: as many addresses from a first one, and some targets more. Answers with
+/// what `apply` does, and the milliseconds that it took.
+fn apply_many(datapath: &mut Datapath, words: &str) -> Result<String, DatapathError> {
+    let mut words = words.split_whitespace();
+    let first = u32::from(words.next().unwrap().parse::<Ipv4Addr>().unwrap());
+    let count: u32 = words.next().unwrap().parse().unwrap();
+    let ports = PortSet::of(22).unwrap();
+    let many = (first..first + count).map(|n| (IpNet::from(IpAddr::from(Ipv4Addr::from(n))), ports.clone()));
+    let targets = many.chain(words.map(target)).collect();
+    let begin = Instant::now();
+    let done = datapath.apply(&targets)?;
+    let took = begin.elapsed().as_millis();
+    Ok(format!("+{} -{} ~{} {took}", done.added, done.removed, done.changed))
 }
 
 fn answer(result: Result<String, DatapathError>) {

@@ -128,8 +128,7 @@ impl Network {
     ) -> Result<Gateway, String> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
         // What it says it needs, and nothing else.
-        let capabilities =
-            if mode == "log" { "-all,+net_admin,+bpf,+perfmon" } else { "-all,+net_admin,+bpf" };
+        let capabilities = "-all,+net_admin,+bpf,+perfmon";
         let mut child = Command::new("nsenter")
             .arg(format!("--net={}", self.netns("g").display()))
             .args(["setpriv", "--bounding-set", capabilities])

@@ -3,7 +3,6 @@
 //! There is no interface behind such a run, so the kernel refuses to assign a socket; what a
 //! listener does with steered packets is for `steering` to show.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::{env, fs};
@@ -12,12 +11,13 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, SockMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use portreeve::datapath::plan::MapContent;
+use ipnet::IpNet;
+use portreeve::datapath::plan::{MapContent, bits};
 use portreeve::listener::socket::Listeners;
-use portreeve_core::target::SteeredEndpoint;
+use portreeve_core::port::{PortRange, PortSet};
 use portreeve_ebpf::names;
 use portreeve_ebpf::stats::Reason;
-use portreeve_ebpf::targets::{PRESENT, PrefixKey, TargetKey};
+use portreeve_ebpf::targets::{ALL_PORTS, ANY_TARGET, PortBits, PortSetId, TargetKey};
 
 use crate::frames::{
     ACK, AUTHENTICATION, CUSTOMER, DESTINATION_OPTIONS, HOP_BY_HOP, ICMPV6, MOBILITY, ROUTING, SERVICE, SYN,
@@ -77,26 +77,32 @@ impl Bench {
         let program: &mut SchedClassifier = ebpf.program_mut(names::TC_PROGRAM).unwrap().try_into().unwrap();
         program.load().unwrap();
         let mut bench = Self { ebpf };
-        bench.fill(&MapContent::of(&targets.iter().map(|target| endpoint(target)).collect::<BTreeSet<_>>()));
+        let steered = targets.iter().map(|text| target(text)).collect();
+        bench.fill(&MapContent::of(&steered, &MapContent::default()).unwrap());
         bench
     }
 
     fn fill(&mut self, content: &MapContent) {
-        let mut exact: HashMap<&mut MapData, TargetKey, u8> =
+        let mut exact: HashMap<&mut MapData, TargetKey, PortSetId> =
             self.ebpf.map_mut(names::TARGETS).unwrap().try_into().unwrap();
-        for key in &content.exact {
-            exact.insert(key, PRESENT, 0).unwrap();
+        for (key, set) in &content.exact {
+            exact.insert(key, set, 0).unwrap();
         }
-        let mut prefixes: LpmTrie<&mut MapData, PrefixKey, u8> =
+        let mut prefixes: LpmTrie<&mut MapData, TargetKey, PortSetId> =
             self.ebpf.map_mut(names::PREFIXES).unwrap().try_into().unwrap();
-        for prefix in &content.prefixes {
-            prefixes.insert(&Key::new(prefix.bits, prefix.key), PRESENT, 0).unwrap();
+        for (prefix, set) in &content.prefixes {
+            prefixes.insert(&Key::new(prefix.bits, prefix.key), set, 0).unwrap();
         }
-        let mut ports: Array<&mut MapData, u32> =
-            self.ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
-        for (port, flags) in &content.ports {
-            ports.set(u32::from(*port), flags, 0).unwrap();
+        let mut sets: Array<&mut MapData, PortBits> =
+            self.ebpf.map_mut(names::PORT_SETS).unwrap().try_into().unwrap();
+        for (id, ports) in &content.sets {
+            sets.set(*id, bits(ports), 0).unwrap();
         }
+        let mut all = bits(&content.all_ports);
+        if content.entries() > 0 {
+            all.insert(ANY_TARGET);
+        }
+        sets.set(ALL_PORTS, all, 0).unwrap();
     }
 
     /// Runs a frame; fails when it was changed, or when not exactly one counter moved by one.
@@ -150,10 +156,11 @@ fn object() -> Vec<u8> {
     object
 }
 
-/// `ADDRESS/LENGTH@PORT`.
-pub(crate) fn endpoint(text: &str) -> SteeredEndpoint {
-    let (net, port) = text.split_once('@').unwrap();
-    SteeredEndpoint { net: net.parse().unwrap(), port: port.parse().unwrap() }
+/// `ADDRESS/LENGTH@PORT,FIRST-LAST,..`.
+pub(crate) fn target(text: &str) -> (IpNet, PortSet) {
+    let (net, ports) = text.split_once('@').unwrap();
+    let ports = ports.split(',').map(|range| range.parse::<PortRange>().unwrap()).collect();
+    (net.parse().unwrap(), ports)
 }
 
 fn exact_targets() -> Bench {

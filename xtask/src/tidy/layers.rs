@@ -26,7 +26,7 @@ const fn row(module: &'static str, may_use: &'static [&'static [&'static str]]) 
 }
 
 /// Layer 0 of core: values.
-const VALUES: &[&str] = &["id", "login", "net", "prefix", "suggest", "utc"];
+const VALUES: &[&str] = &["id", "login", "net", "port", "prefix", "suggest", "utc"];
 /// Layer 1 of core: who and what decisions are about.
 const SUBJECTS: &[&str] = &["geo", "identity", "target"];
 /// Layer 2 of core that others of layer 2 decide with.
@@ -38,6 +38,7 @@ const CORE: &[Row] = &[
     row("id", &[]),
     row("net", &[]),
     row("login", &[]),
+    row("port", &[]),
     row("prefix", &[]),
     row("suggest", &[]),
     row("utc", &[]),

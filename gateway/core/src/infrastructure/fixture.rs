@@ -10,6 +10,7 @@ use crate::access_group::AccessGroups;
 use crate::identity::{Email, Identity};
 use crate::login::Login;
 use crate::net::{ClientAddr, FlowTuple, OriginalDst};
+use crate::port::PortSet;
 use crate::rule::{AccessRule, RuleSet};
 use crate::target::{Hostname, Tags, Target, TargetAddress, TargetCriteria, TargetSelector};
 
@@ -32,7 +33,7 @@ pub(crate) fn target(hostname: &str, net: &str) -> Target {
 pub(crate) fn criteria(hostname: &str, port: u16) -> TargetCriteria {
     let hostnames = BTreeSet::from([Hostname::new(hostname).unwrap()]);
     let attributes = Some(TargetSelector { hostnames, tags: Tags::new() });
-    TargetCriteria { port, attributes, ..TargetCriteria::default() }
+    TargetCriteria { ports: PortSet::of(port).unwrap(), attributes, ..TargetCriteria::default() }
 }
 
 /// A policy that grants logins to whom the rules include.

@@ -8,7 +8,8 @@ use thiserror::Error;
 use super::{Application, TargetTable};
 use crate::access_group::{AccessGroups, referred};
 use crate::net::OriginalDst;
-use crate::target::{Hostname, SteeredEndpoint, Target, TargetAddress};
+use crate::port::{PortRange, PortSet};
+use crate::target::{Hostname, Steered, Target, TargetAddress};
 
 /// Where a target is closed that no application covers.
 const SSH_PORT: u16 = 22;
@@ -76,30 +77,29 @@ impl InfrastructureSet {
         self.targets.at(dst.ip()).map(|(_, address)| address)
     }
 
-    /// Every prefix and port that must be steered to the proxy: each address of each target, on the
-    /// ports of all applications that cover it. A target that none covers is steered on port 22,
+    /// Every prefix that must be steered to the proxy, and its ports: each address of each target, on
+    /// the ports of all applications that cover it. A target that none covers is steered on port 22,
     /// where it is then denied.
-    pub fn steered(&self) -> BTreeSet<SteeredEndpoint> {
-        let mut steered = BTreeSet::new();
-        for target in self.targets() {
-            let mut ports = self.ports(target);
-            if ports.is_empty() {
-                ports.insert(SSH_PORT);
-            }
-            for address in &target.addresses {
-                let net = address.net.trunc();
-                steered.extend(ports.iter().map(|&port| SteeredEndpoint { net, port }));
-            }
-        }
-        steered
+    pub fn steered(&self) -> Steered {
+        let of_target = |target: &Arc<Target>| {
+            let ports = self.ports(target);
+            let ports =
+                if ports.is_empty() { PortSet::from_iter(PortRange::new(SSH_PORT, SSH_PORT)) } else { ports };
+            target
+                .addresses
+                .iter()
+                .map(move |address| (address.net.trunc(), ports.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.targets().iter().flat_map(of_target).collect()
     }
 
     /// The ports on which applications cover a target.
-    pub fn ports(&self, target: &Target) -> BTreeSet<u16> {
+    pub fn ports(&self, target: &Target) -> PortSet {
         self.candidates(target)
             .flat_map(|application| &application.criteria)
             .filter(|criteria| criteria.met_by(target))
-            .map(|criteria| criteria.port)
+            .flat_map(|criteria| criteria.ports.ranges())
             .collect()
     }
 
@@ -116,7 +116,10 @@ impl InfrastructureSet {
     /// The applications that cover a target on a port.
     pub fn covering(&self, target: &Target, port: u16) -> impl Iterator<Item = &Application> {
         self.candidates(target).filter(move |application| {
-            application.criteria.iter().any(|criteria| criteria.port == port && criteria.met_by(target))
+            application
+                .criteria
+                .iter()
+                .any(|criteria| criteria.ports.contains(port) && criteria.met_by(target))
         })
     }
 

@@ -7,8 +7,9 @@ use super::fixture::{criteria, flow, identity, policy, set, target};
 use super::*;
 use crate::access_group::{AccessGroup, AccessGroups};
 use crate::identity::Email;
+use crate::port::PortSet;
 use crate::rule::AccessRule;
-use crate::target::{Hostname, SteeredEndpoint, Tags, TargetSelector};
+use crate::target::{Hostname, Tags, TargetSelector};
 
 fn login(name: &str) -> Login {
     Login::new(name).unwrap()
@@ -169,7 +170,7 @@ fn steered_is_every_address_on_every_covered_port_and_22_where_none() {
         virtual_network_id: None,
     });
     let tagged = TargetCriteria {
-        port: 2200,
+        ports: PortSet::of(2200).unwrap(),
         include: vec![TargetSelector {
             tags: Tags::from([("env".to_owned(), BTreeSet::from(["prod".to_owned()]))]),
             ..TargetSelector::default()
@@ -184,14 +185,10 @@ fn steered_is_every_address_on_every_covered_port_and_22_where_none() {
             application("b", vec![criteria("db", 22), tagged], Vec::new()),
         ],
     );
-    let endpoint = |net: &str, port| SteeredEndpoint { net: net.parse().unwrap(), port };
-    let expected: BTreeSet<_> = ["10.0.0.1/32", "2001:db8::/64"]
-        .iter()
-        .flat_map(|net| [22, 2222, 2200].map(|port| endpoint(net, port)))
-        .chain([endpoint("10.0.0.2/32", 22)])
-        .collect();
-    assert_eq!(set.steered(), expected);
-    assert_eq!(set.ports(&target("lonely", "10.0.0.2/32")), BTreeSet::new());
+    let steered: Vec<_> = set.steered().iter().map(|(net, ports)| format!("{net} {ports}")).collect();
+    let expected = ["10.0.0.1/32 22, 2200, 2222", "10.0.0.2/32 22", "2001:db8::/64 22, 2200, 2222"];
+    assert_eq!(steered, expected);
+    assert!(set.ports(&target("lonely", "10.0.0.2/32")).is_empty());
 }
 
 #[test]
@@ -203,7 +200,7 @@ fn the_index_of_applications_agrees_with_the_criteria() {
             let expected: Vec<_> = set
                 .applications()
                 .iter()
-                .filter(|one| one.criteria.iter().any(|c| c.port == port && c.met_by(target)))
+                .filter(|one| one.criteria.iter().any(|c| c.ports.contains(port) && c.met_by(target)))
                 .map(|application| &application.name)
                 .collect();
             assert_eq!(found, expected, "{} {port}", target.hostname);
@@ -321,7 +318,7 @@ fn any_criteria() -> impl Strategy<Value = TargetCriteria> {
     let few = || prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(selector(), 1..2)];
     (prop::option::of(selector()), include, few(), few()).prop_map(
         |(attributes, include, require, exclude)| TargetCriteria {
-            port: 22,
+            ports: PortSet::of(22).unwrap(),
             attributes,
             include,
             require,

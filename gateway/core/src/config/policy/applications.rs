@@ -1,12 +1,14 @@
 //! `applications`: criteria, policies, connection rules.
 
 use std::collections::{BTreeSet, HashSet};
+use std::str::FromStr as _;
 
 use super::super::reader::Object;
 use super::super::tree::{Node, Value};
 use super::{Known, access_rules, targets};
 use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions};
 use crate::login::Login;
+use crate::port::{PortRange, PortSet};
 use crate::suggest::instead;
 use crate::target::{Hostname, TargetCriteria, TargetSelector};
 
@@ -60,7 +62,7 @@ fn check_unique<'t>(
 fn read_criteria(node: &Node<'_>, known: &Known<'_>) -> Option<TargetCriteria> {
     let keys = ["port", "protocol", "target_attributes", "include", "require", "exclude"];
     let criteria = Object::open(node, known.problems, &keys)?;
-    let port = criteria.need("port", "port = 22").and_then(|node| known.problems.integer(node, 1..=u16::MAX));
+    let ports = criteria.need("port", "port = 22").map(|node| read_ports(node, known));
     if let Some(node) = criteria.need("protocol", "protocol = \"SSH\"") {
         known.problems.word(node, &[("SSH", ())]);
     }
@@ -79,7 +81,22 @@ fn read_criteria(node: &Node<'_>, known: &Known<'_>) -> Option<TargetCriteria> {
         let example = "target_attributes = { hostname = [\"db1\"] }";
         known.problems.error(node, format_args!("this selects no target: add {example} or an include list"));
     }
-    Some(TargetCriteria { port: port?, attributes, include, require, exclude })
+    Some(TargetCriteria { ports: ports?, attributes, include, require, exclude })
+}
+
+/// A port, a text with a range, or a list of these.
+fn read_ports(node: &Node<'_>, known: &Known<'_>) -> PortSet {
+    let nodes = if let Value::List(nodes) = &node.value { nodes } else { std::slice::from_ref(node) };
+    if nodes.is_empty() {
+        known.problems.error(node, "name at least one port");
+    }
+    let range = |node: &Node<'_>| {
+        if let Value::Text(_) = node.value {
+            return known.problems.parsed(node, PortRange::from_str);
+        }
+        known.problems.integer(node, 1..=u16::MAX).and_then(|port| PortRange::new(port, port).ok())
+    };
+    nodes.iter().filter_map(range).collect()
 }
 
 fn read_selector(node: &Node<'_>, known: &Known<'_>) -> Option<TargetSelector> {

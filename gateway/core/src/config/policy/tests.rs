@@ -87,7 +87,7 @@ fn the_examples_say_the_same_and_decide_as_they_read() {
             assert_eq!(admitted(&example.snapshot, from, to, login), expected, "{from} {to} {login}");
         }
         let steered: Vec<_> = example.snapshot.infrastructure.steered().into_iter().collect();
-        let texts: Vec<_> = steered.iter().map(|one| format!("{} {}", one.net, one.port)).collect();
+        let texts: Vec<_> = steered.iter().map(|(net, ports)| format!("{net} {ports}")).collect();
         assert_eq!(texts, ["10.1.2.3/32 22", "10.1.3.0/24 22", "2001:db8:2::3/128 22"]);
     }
     crate::config::daemon::load(EXAMPLE_DAEMON, "portreeve.toml").unwrap();
@@ -302,5 +302,18 @@ proptest! {
                 prop_assert!(errors.errors.iter().all(|error| !error.message.is_empty()));
             }
         }
+    }
+}
+
+#[test]
+fn an_application_covers_ports_ranges_and_lists_of_them() {
+    for (port, expected) in
+        [("22", "22"), ("\"8000-8002\"", "8000-8002"), ("[\"8000-8002\", 22]", "22, 8000-8002")]
+    {
+        let text = EXAMPLE_TOML.replace("port = 22", &format!("port = {port}"));
+        let snapshot = toml(&text).unwrap().snapshot;
+        let steered = snapshot.infrastructure.steered();
+        assert!(steered.values().all(|ports| ports.to_string() == expected), "{port}: {steered:?}");
+        assert!(admitted(&snapshot, "192.0.2.10", "10.1.2.3:8001", "root") == (port != "22"), "{port}");
     }
 }

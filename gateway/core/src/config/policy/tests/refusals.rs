@@ -64,8 +64,18 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "port = 22",
-        "port = \"22\"",
-        "policy.toml:9: applications[0].target_criteria[0].port: write an integer from 1 to 65535",
+        "port = \"2200-22\"",
+        "policy.toml:9: applications[0].target_criteria[0].port: \"2200-22\" is no port and no range of ports: write for example 22 or \"8000-8100\", from 1 to 65535",
+    ),
+    (
+        "port = 22",
+        "port = [22, \"0-9\"]",
+        "policy.toml:9: applications[0].target_criteria[0].port[1]: \"0-9\" is no port and no range of ports: write for example 22 or \"8000-8100\", from 1 to 65535",
+    ),
+    (
+        "port = 22",
+        "port = []",
+        "policy.toml:9: applications[0].target_criteria[0].port: name at least one port",
     ),
     (
         "\"SSH\"",
