@@ -30,10 +30,15 @@ mod entry {
         maps::count(reason);
         match reason {
             Reason::PassedNotTarget => TC_ACT_UNSPEC,
-            Reason::SteeredEstablished | Reason::SteeredTimeWait | Reason::SteeredNew => TC_ACT_OK as i32,
+            Reason::SteeredEstablished
+            | Reason::SteeredTimeWait
+            | Reason::SteeredNew
+            | Reason::SteeredReturn
+            | Reason::SteeredError => TC_ACT_OK as i32,
             Reason::DroppedNoListener
             | Reason::DroppedFragment
             | Reason::DroppedUnparsable
+            | Reason::DroppedReversePath
             | Reason::DroppedAssignFailed => TC_ACT_SHOT as i32,
         }
     }
@@ -51,11 +56,12 @@ mod entry {
         loop {}
     }
 
-    /// No helper that is used asks for a GPL-compatible licence.
+    /// The programs may be used under Apache-2.0 or GPL-2.0; `bpf_fib_lookup` asks for the latter, and
+    /// the kernel knows this of its spellings (`include/linux/license.h`).
     #[expect(unsafe_code, reason = "the loader finds the licence by its section")]
     #[unsafe(link_section = "license")]
     #[unsafe(no_mangle)]
-    static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+    static LICENSE: [u8; 26] = *b"GPL and additional rights\0";
 }
 
 #[cfg(not(target_arch = "bpf"))]

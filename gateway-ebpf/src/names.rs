@@ -21,6 +21,8 @@ pub const PINNED_MAPS: [&str; 5] = [TARGETS, PREFIXES, PORT_SETS, LISTENERS, STA
 
 /// Global, `u32`: firewall mark of steered packets.
 pub const MARK: &str = "MARK";
+/// Global, `u8`: 0 lets packets to targets come in on any interface.
+pub const REVERSE_PATH: &str = "REVERSE_PATH";
 /// Global, `u8`, defined by aya-log: 0 removes all logging when the program is verified.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 

@@ -6,33 +6,42 @@
 pub enum Reason {
     /// Untouched: not for a target.
     PassedNotTarget = 0,
-    /// Given to the socket of a known connection.
+    /// To a target, given to the socket of a known connection.
     SteeredEstablished = 1,
-    /// Given to a socket that is in TIME_WAIT, or to the listener in its place.
+    /// To a target, given to a socket that is in TIME_WAIT, or to the listener in its place.
     SteeredTimeWait = 2,
-    /// Given to the listener.
+    /// To a target, given to the listener.
     SteeredNew = 3,
+    /// From a target, given to the socket that dialled it.
+    SteeredReturn = 4,
+    /// An ICMP error about a packet of ours, delivered here.
+    SteeredError = 5,
     /// Dropped: nobody listens for targets.
-    DroppedNoListener = 4,
+    DroppedNoListener = 6,
     /// Dropped: fragment of a TCP segment to a target's address.
-    DroppedFragment = 5,
+    DroppedFragment = 7,
     /// Dropped: to a target's address, and the chain of headers could not be read up to TCP; or under
     /// so many tags that nobody can say for whom.
-    DroppedUnparsable = 6,
+    DroppedUnparsable = 8,
+    /// Dropped: to a target, from a source that is not behind the interface.
+    DroppedReversePath = 9,
     /// Dropped: the kernel refused the socket.
-    DroppedAssignFailed = 7,
+    DroppedAssignFailed = 10,
 }
 
 impl Reason {
     /// All reasons, in the order of their index.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::PassedNotTarget,
         Self::SteeredEstablished,
         Self::SteeredTimeWait,
         Self::SteeredNew,
+        Self::SteeredReturn,
+        Self::SteeredError,
         Self::DroppedNoListener,
         Self::DroppedFragment,
         Self::DroppedUnparsable,
+        Self::DroppedReversePath,
         Self::DroppedAssignFailed,
     ];
 
@@ -50,16 +59,19 @@ impl Reason {
             Self::SteeredEstablished => "steered_established",
             Self::SteeredTimeWait => "steered_time_wait",
             Self::SteeredNew => "steered_new",
+            Self::SteeredReturn => "steered_return",
+            Self::SteeredError => "steered_error",
             Self::DroppedNoListener => "dropped_no_listener",
             Self::DroppedFragment => "dropped_fragment",
             Self::DroppedUnparsable => "dropped_unparsable",
+            Self::DroppedReversePath => "dropped_reverse_path",
             Self::DroppedAssignFailed => "dropped_assign_failed",
         }
     }
 }
 
 /// Number of counters.
-pub const REASONS: u32 = 8;
+pub const REASONS: u32 = 11;
 const _: () = assert!(Reason::ALL.len() == REASONS as usize);
 
 #[cfg(test)]

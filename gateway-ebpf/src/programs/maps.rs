@@ -30,10 +30,20 @@ static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 #[unsafe(no_mangle)]
 static MARK: Global<u32> = Global::new(0);
 
+#[expect(unsafe_code, reason = "user space finds the global by its name")]
+#[unsafe(no_mangle)]
+static REVERSE_PATH: Global<u8> = Global::new(1);
+
 /// Firewall mark of steered packets.
 #[inline(always)]
 pub(crate) fn mark() -> u32 {
     MARK.load()
+}
+
+/// Whether sources are asked for at all.
+#[inline(always)]
+pub(crate) fn reverse_path_is_strict() -> bool {
+    REVERSE_PATH.load() != 0
 }
 
 /// Counts one packet.

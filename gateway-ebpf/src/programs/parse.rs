@@ -9,7 +9,7 @@
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
-use super::tags::Network;
+use super::tags::{Network, Tags};
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -17,6 +17,7 @@ const IPV6_HEADER: usize = 40;
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 1;
 const IPIP: u8 = 4;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -51,6 +52,10 @@ pub(crate) struct Packet {
     pub(crate) src_port: u16,
     /// Destination port of a TCP segment.
     pub(crate) dst_port: u16,
+    /// Where the TCP segment or ICMP message begins.
+    pub(crate) offset: usize,
+    /// Whether a tag names a VLAN, so that the stack gives the packet to another device.
+    pub(crate) in_vlan: bool,
 }
 
 /// What a frame carries.
@@ -58,8 +63,10 @@ pub(crate) struct Packet {
 pub(crate) enum Payload {
     /// A TCP segment.
     Tcp,
-    /// Certainly no TCP segment, nor a part of one that any stack would forward.
-    NotTcp,
+    /// An ICMP message.
+    Icmp,
+    /// Certainly neither, nor a part of a TCP segment that any stack would forward.
+    Other,
     /// A part of what may be a TCP segment.
     Fragment,
     /// What may be a TCP segment, behind headers that could not be read.
@@ -69,62 +76,89 @@ pub(crate) enum Payload {
 }
 
 impl Packet {
-    const NOT_TCP: Self =
-        Self { family: 0, payload: Payload::NotTcp, src: [0; 4], dst: [0; 4], src_port: 0, dst_port: 0 };
+    const OTHER: Self = Self {
+        family: 0,
+        payload: Payload::Other,
+        src: [0; 4],
+        dst: [0; 4],
+        src_port: 0,
+        dst_port: 0,
+        offset: 0,
+        in_vlan: false,
+    };
 
     /// Reads a frame.
     #[inline(always)]
     pub(crate) fn read(ctx: &TcContext) -> Self {
-        match Network::find(ctx) {
-            Network::V4(offset) => Self::ipv4(ctx, offset),
-            Network::V6(offset) => Self::ipv6(ctx, offset),
-            Network::Other => Self::NOT_TCP,
-            Network::TooManyTags => Self { payload: Payload::TooManyTags, ..Self::NOT_TCP },
-        }
+        let tags = Tags::walk(ctx);
+        let packet = match tags.network {
+            Network::V4 => Self::ipv4(ctx, tags.offset),
+            Network::V6 => Self::ipv6(ctx, tags.offset),
+            Network::Other => Self::OTHER,
+            Network::TooManyTags => Self { payload: Payload::TooManyTags, ..Self::OTHER },
+        };
+        Self { in_vlan: tags.in_vlan, ..packet }
+    }
+
+    /// The addresses of an IPv4 header.
+    #[inline(always)]
+    pub(crate) fn v4(header: &[u32; IPV4_HEADER / 4]) -> Self {
+        let (src, dst) = ([header[3], 0, 0, 0], [header[4], 0, 0, 0]);
+        Self { family: FAMILY_V4, src, dst, ..Self::OTHER }
+    }
+
+    /// The addresses of an IPv6 header.
+    #[inline(always)]
+    pub(crate) fn v6(header: &[u32; IPV6_HEADER / 4]) -> Self {
+        let src = [header[2], header[3], header[4], header[5]];
+        let dst = [header[6], header[7], header[8], header[9]];
+        Self { family: FAMILY_V6, src, dst, ..Self::OTHER }
+    }
+
+    /// From the other side.
+    #[inline(always)]
+    pub(crate) fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..self }
     }
 
     #[inline(always)]
     fn ipv4(ctx: &TcContext, offset: usize) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(offset) else { return Self::NOT_TCP };
+        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(offset) else { return Self::OTHER };
         let [version_and_words, ..] = header[0].to_ne_bytes();
         let [_, _, flags, part] = header[1].to_ne_bytes();
         let [_, protocol, ..] = header[2].to_ne_bytes();
         let words = version_and_words & 0x0f;
-        if version_and_words >> 4 != 4 || words < 5 || protocol != TCP {
-            return Self::NOT_TCP;
+        if version_and_words >> 4 != 4 || words < 5 || (protocol != TCP && protocol != ICMP) {
+            return Self::OTHER;
         }
-        let src = [header[3], 0, 0, 0];
-        let dst = [header[4], 0, 0, 0];
-        let packet = Self { family: FAMILY_V4, src, dst, ..Self::NOT_TCP };
+        let packet = Self { offset: offset + words as usize * 4, ..Self::v4(&header) };
         // More-fragments bit or an offset (RFC 791); the protocol is the same in every fragment.
-        if flags & 0x3f != 0 || part != 0 {
-            return Self { payload: Payload::Fragment, ..packet };
+        let fragmented = flags & 0x3f != 0 || part != 0;
+        match protocol {
+            TCP if fragmented => Self { payload: Payload::Fragment, ..packet },
+            TCP => packet.segment(ctx),
+            _ if fragmented => packet,
+            _ => Self { payload: Payload::Icmp, ..packet },
         }
-        packet.segment(ctx, offset + words as usize * 4)
     }
 
     #[inline(always)]
     fn ipv6(ctx: &TcContext, offset: usize) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(offset) else { return Self::NOT_TCP };
+        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(offset) else { return Self::OTHER };
         let [version, ..] = header[0].to_ne_bytes();
         let [_, _, next, _] = header[1].to_ne_bytes();
         if version >> 4 != 6 {
-            return Self::NOT_TCP;
+            return Self::OTHER;
         }
-        let src = [header[2], header[3], header[4], header[5]];
-        let dst = [header[6], header[7], header[8], header[9]];
-        let packet = Self { family: FAMILY_V6, src, dst, ..Self::NOT_TCP };
         let chain = walk(ctx, next, offset + IPV6_HEADER);
-        match chain.payload {
-            Payload::Tcp => packet.segment(ctx, chain.offset),
-            payload => Self { payload, ..packet },
-        }
+        let packet = Self { payload: chain.payload, offset: chain.offset, ..Self::v6(&header) };
+        if chain.payload == Payload::Tcp { packet.segment(ctx) } else { packet }
     }
 
     /// A segment that ends before its flags is of no use to any stack, so it counts as unreadable.
     #[inline(always)]
-    fn segment(self, ctx: &TcContext, offset: usize) -> Self {
-        match ctx.load::<[u8; 14]>(offset) {
+    fn segment(self, ctx: &TcContext) -> Self {
+        match ctx.load::<[u8; 14]>(self.offset) {
             Ok(header) => Self {
                 payload: Payload::Tcp,
                 src_port: u16::from_be_bytes([header[0], header[1]]),
@@ -180,7 +214,9 @@ fn upper_layer(protocol: u8, fragmented: bool) -> Payload {
     match protocol {
         TCP if fragmented => Payload::Fragment,
         TCP => Payload::Tcp,
-        UDP | ICMPV6 | UDP_LITE | SCTP | GRE | IPIP | IPV6 | NO_NEXT_HEADER => Payload::NotTcp,
+        ICMPV6 if fragmented => Payload::Other,
+        ICMPV6 => Payload::Icmp,
+        UDP | UDP_LITE | SCTP | GRE | IPIP | IPV6 | NO_NEXT_HEADER => Payload::Other,
         _ => Payload::Unknown,
     }
 }
@@ -188,7 +224,9 @@ fn upper_layer(protocol: u8, fragmented: bool) -> Payload {
 #[inline(always)]
 fn later_fragment(next: u8) -> Payload {
     match upper_layer(next, true) {
-        Payload::NotTcp => Payload::NotTcp,
-        Payload::Tcp | Payload::Fragment | Payload::Unknown | Payload::TooManyTags => Payload::Fragment,
+        Payload::Other => Payload::Other,
+        Payload::Tcp | Payload::Icmp | Payload::Fragment | Payload::Unknown | Payload::TooManyTags => {
+            Payload::Fragment
+        }
     }
 }

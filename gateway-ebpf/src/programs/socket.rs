@@ -74,6 +74,20 @@ pub(crate) fn assign_connection(ctx: &TcContext, packet: &Packet) -> Assigned {
     assigned
 }
 
+/// Whether there is a socket of the connection that the segment belongs to.
+#[inline(always)]
+pub(crate) fn has_connection(ctx: &TcContext, packet: &Packet) -> bool {
+    let sk = lookup(ctx, packet);
+    if sk.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and a reference is held; `state` may be read of any kind of socket.
+    let state = unsafe { (*sk).state };
+    // SAFETY: the reference that the lookup took; `sk` is not used any more.
+    unsafe { bpf_sk_release(sk.cast()) };
+    state != BPF_TCP_LISTEN
+}
+
 /// Assigns the listener of the packet's family.
 #[inline(always)]
 pub(crate) fn assign_listener(ctx: &TcContext, family: u8) -> Assigned {

@@ -41,31 +41,62 @@ const IPV6: [u8; 2] = [0x86, 0xdd];
 const CUSTOMER_TAG: [u8; 2] = [0x81, 0x00];
 const SERVICE_TAG: [u8; 2] = [0x88, 0xa8];
 
-/// What a frame carries, and at which offset.
+/// What is behind the tags of a frame.
+pub(crate) struct Tags {
+    /// What follows them.
+    pub(crate) network: Network,
+    /// Where that begins.
+    pub(crate) offset: usize,
+    /// Whether any tag names a VLAN, the one that the kernel has taken off included.
+    pub(crate) in_vlan: bool,
+}
+
+/// What a frame carries.
 pub(crate) enum Network {
     /// An IPv4 packet.
-    V4(usize),
+    V4,
     /// An IPv6 packet.
-    V6(usize),
+    V6,
     /// Neither.
     Other,
     /// More tags than are walked, and whatever is behind them.
     TooManyTags,
 }
 
-impl Network {
+impl Tags {
     /// Walks the tags of a frame.
     #[inline(always)]
-    pub(crate) fn find(ctx: &TcContext) -> Self {
+    pub(crate) fn walk(ctx: &TcContext) -> Self {
         let mut offset = ETHERTYPE_OFFSET;
+        let mut in_vlan = names_a_vlan(taken_off(ctx));
         for _ in 0..=MAX_TAGS {
-            match ctx.load::<[u8; ETHERTYPE_LENGTH]>(offset) {
-                Ok(IPV4) => return Self::V4(offset + ETHERTYPE_LENGTH),
-                Ok(IPV6) => return Self::V6(offset + ETHERTYPE_LENGTH),
-                Ok(CUSTOMER_TAG | SERVICE_TAG) => offset += TAG_LENGTH,
-                Ok(_) | Err(_) => return Self::Other,
-            }
+            let network = match ctx.load::<[u8; ETHERTYPE_LENGTH]>(offset) {
+                Ok(IPV4) => Network::V4,
+                Ok(IPV6) => Network::V6,
+                Ok(CUSTOMER_TAG | SERVICE_TAG) => {
+                    let tag = ctx.load::<[u8; 2]>(offset + ETHERTYPE_LENGTH).unwrap_or_default();
+                    in_vlan |= names_a_vlan(u16::from_be_bytes(tag));
+                    offset += TAG_LENGTH;
+                    continue;
+                }
+                Ok(_) | Err(_) => Network::Other,
+            };
+            return Self { network, offset: offset + ETHERTYPE_LENGTH, in_vlan };
         }
-        Self::TooManyTags
+        Self { network: Network::TooManyTags, offset, in_vlan }
     }
+}
+
+/// The tag that the kernel has taken off; zero where there was none.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the context is a kernel structure behind a pointer")]
+fn taken_off(ctx: &TcContext) -> u16 {
+    // SAFETY: the verifier translates the access to a field of the context.
+    unsafe { (*ctx.skb.skb).vlan_tci as u16 }
+}
+
+/// Whether the VID of a tag is another than 0, which only gives a priority.
+#[inline(always)]
+fn names_a_vlan(tag: u16) -> bool {
+    tag & 0x0fff != 0
 }

@@ -16,21 +16,22 @@ use portreeve_ebpf::targets::{FAMILY_V4, Words};
 use super::maps::{any_target, is_target, is_target_address, mark};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
+use super::{icmp, reverse_path};
 
 /// Decides about a frame, and marks and assigns it when it is steered.
 #[inline(always)]
 pub(crate) fn steer(ctx: &TcContext) -> Reason {
     let packet = Packet::read(ctx);
     match packet.payload {
-        Payload::NotTcp => Reason::PassedNotTarget,
-        Payload::Tcp => {
-            if !is_target(packet.family, &packet.dst, packet.dst_port) {
-                return Reason::PassedNotTarget;
-            }
+        Payload::Other => Reason::PassedNotTarget,
+        Payload::Icmp => deliver_error(ctx, &packet),
+        Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => {
             let reason = steer_segment(ctx, &packet);
             log(ctx, &packet, reason);
             reason
         }
+        Payload::Tcp if is_target(packet.family, &packet.src, packet.src_port) => steer_return(ctx, &packet),
+        Payload::Tcp => Reason::PassedNotTarget,
         Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment),
         Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable),
         Payload::TooManyTags if any_target() => Reason::DroppedUnparsable,
@@ -47,8 +48,34 @@ fn drop_if_target(ctx: &TcContext, packet: &Packet, reason: Reason) -> Reason {
     reason
 }
 
+/// What comes from a target belongs to us where we have dialled it, in whosever name.
+#[inline(always)]
+fn steer_return(ctx: &TcContext, packet: &Packet) -> Reason {
+    match assign_connection(ctx, packet) {
+        Assigned::Yes | Assigned::TimeWait => {
+            ctx.set_mark(mark());
+            Reason::SteeredReturn
+        }
+        Assigned::NoSocket => Reason::PassedNotTarget,
+        Assigned::Refused => Reason::DroppedAssignFailed,
+    }
+}
+
+/// An error about a packet of ours is delivered here, whosever name the packet bore.
+#[inline(always)]
+fn deliver_error(ctx: &TcContext, packet: &Packet) -> Reason {
+    if !icmp::is_about_our_connection(ctx, packet) {
+        return Reason::PassedNotTarget;
+    }
+    ctx.set_mark(mark());
+    Reason::SteeredError
+}
+
 #[inline(always)]
 fn steer_segment(ctx: &TcContext, packet: &Packet) -> Reason {
+    if !reverse_path::holds(ctx, packet) {
+        return Reason::DroppedReversePath;
+    }
     let reason = match assign_connection(ctx, packet) {
         Assigned::Yes => Reason::SteeredEstablished,
         Assigned::TimeWait => Reason::SteeredTimeWait,

@@ -17,7 +17,7 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use portreeve_ebpf::names;
 
 use super::DatapathError;
@@ -61,6 +61,8 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     loader.override_global(names::MARK, &config.mark, true);
+    let strict = u8::from(config.reverse_path == ReversePath::Strict);
+    loader.override_global(names::REVERSE_PATH, &strict, true);
     loader.override_global(names::LOG_LEVEL, &log_level, true);
     for name in names::PINNED_MAPS {
         loader.map_pin_path(name, pins.map(name));

@@ -20,7 +20,8 @@ use super::DatapathError;
 /// Something that works, though perhaps not as the operator means it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// The host does not forward a family: targets are intercepted, other traffic goes nowhere.
+    /// The host does not forward a family: its traffic goes nowhere, and with a strict reverse path targets
+    /// are closed.
     ForwardingOff {
         /// Name of the setting.
         key: &'static str,
@@ -32,7 +33,8 @@ impl fmt::Display for Warning {
         match self {
             Self::ForwardingOff { key } => write!(
                 f,
-                "{key} is 0: targets are intercepted, but no other traffic is forwarded (`sysctl -w {key}=1`)"
+                "{key} is 0: no traffic is forwarded, and targets are closed too, as the kernel does not say where \
+                 a source address is (`sysctl -w {key}=1`)"
             ),
         }
     }

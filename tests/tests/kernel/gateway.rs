@@ -4,26 +4,32 @@
 //! `bye` or the end, when the gateway closes first.
 
 use std::io::{BufRead as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath::loader::TcMechanism;
 use portreeve::datapath::{Datapath, DatapathError, LinkEvents};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
-use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use portreeve_core::port::PortSet;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::network::first_line;
 use crate::verdicts::target;
 
-/// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or
-/// `log` for TCX and the kernel log on standard error.
+/// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or for
+/// TCX and more: `log`, the kernel log on standard error; `any-source`, no reverse path.
 pub(crate) const ROLE: &str = "--as-gateway";
 
 pub(crate) const MARK: u32 = 0x7072;
@@ -36,10 +42,12 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
         interfaces: next().split(',').map(str::to_owned).collect(),
         mark: MARK,
         route_table: TABLE,
+        reverse_path: ReversePath::Strict,
         kernel_log: false,
     };
     let mode = next();
-    let config = DatapathConfig { kernel_log: mode == "log", ..config };
+    let reverse_path = if mode == "any-source" { ReversePath::Off } else { ReversePath::Strict };
+    let config = DatapathConfig { reverse_path, kernel_log: mode == "log", ..config };
     let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
     // Connections are served while targets are applied.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -94,6 +102,7 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
                         .map(|done| format!("+{} -{} ~{}", done.added, done.removed, done.changed)),
                 );
             }
+            "dial" => say(&format!("ok {}", dial(rest))),
             "many" => answer(apply_many(&mut datapath, rest)),
             "counters" => answer(datapath.counters().map(|counters| {
                 counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
@@ -118,6 +127,20 @@ fn apply_many(datapath: &mut Datapath, words: &str) -> Result<String, DatapathEr
     let done = datapath.apply(&targets)?;
     let took = begin.elapsed().as_millis();
     Ok(format!("+{} -{} ~{} {took}", done.added, done.removed, done.changed))
+}
+
+/// `FROM TO`: connects in the name of another address, and answers with the first line that comes.
+fn dial(words: &str) -> String {
+    let (from, to) = words.split_once(' ').unwrap();
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&fd, sockopt::IpTransparent, &true).unwrap();
+    setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5)).unwrap();
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(5)).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from.parse().unwrap(), 0))).unwrap();
+    if let Err(errno) = connect(fd.as_raw_fd(), &SockaddrStorage::from(to.parse::<SocketAddr>().unwrap())) {
+        return errno.to_string();
+    }
+    first_line(&std::net::TcpStream::from(fd)).unwrap()
 }
 
 fn answer(result: Result<String, DatapathError>) {

@@ -8,8 +8,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 
 use crate::gateway::TABLE;
-use crate::network::{APPLY, Network, PATIENCE, TARGETS};
-use crate::steering::{BOTH, status, wait_for};
+use crate::network::{APPLY, Network, PATIENCE, TARGETS, wait_for};
+use crate::steering::{BOTH, status};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[

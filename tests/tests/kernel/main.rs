@@ -19,6 +19,7 @@ mod frames;
 mod gateway;
 mod interfaces;
 mod network;
+mod paths;
 mod steering;
 mod tags;
 mod verdicts;
@@ -39,7 +40,12 @@ fn main() -> ExitCode {
     if args.next().as_deref() == Some(gateway::ROLE) {
         return gateway::run(args);
     }
-    let tests = verdicts::TESTS.iter().chain(steering::TESTS).chain(interfaces::TESTS).chain(tags::TESTS);
+    let tests = verdicts::TESTS
+        .iter()
+        .chain(steering::TESTS)
+        .chain(interfaces::TESTS)
+        .chain(tags::TESTS)
+        .chain(paths::TESTS);
     let trials =
         tests.map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test()))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

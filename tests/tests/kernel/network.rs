@@ -6,16 +6,22 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath;
-use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use tempfile::TempDir;
 
 use crate::gateway::{MARK, ROLE, TABLE};
@@ -80,6 +86,7 @@ impl Network {
             interfaces: interfaces.split(',').map(str::to_owned).collect(),
             mark: MARK,
             route_table: TABLE,
+            reverse_path: ReversePath::Strict,
             kernel_log: false,
         }
     }
@@ -148,11 +155,40 @@ impl Network {
         if gateway.ready.starts_with("ready") { Ok(gateway) } else { Err(gateway.ready.clone()) }
     }
 
+    /// Adds a host `d` behind the client. Its link takes packets of `mtu` bytes from the client, which
+    /// it does not know.
+    pub(crate) fn add_host_behind_client(&self, mtu: u32) {
+        let (d, [client4, client6]) = (format!("{}d", self.prefix), CLIENTS);
+        run(&["ip", "netns", "add", &d]);
+        self.shell("c", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        self.ip("c", &format!("link add behind type veth peer name eth0 netns {d}"));
+        for (side, device, host) in [("c", "behind", 1), ("d", "eth0", 2)] {
+            self.ip(side, &format!("addr add 10.77.9.{host}/24 dev {device}"));
+            self.ip(side, &format!("addr add fd77:9::{host}/64 dev {device} nodad"));
+            self.shell(side, &format!("ethtool -K {device} tx off tso off gso off gro on >/dev/null"));
+            self.ip(side, &format!("link set {device} up"));
+        }
+        self.ip("c", &format!("link set behind mtu {mtu}"));
+        // It sends no packet that does not fit, and says that it takes any.
+        self.ip("d", &format!("route add default via 10.77.9.1 mtu {mtu} advmss 1460"));
+        self.ip("d", &format!("route add default via fd77:9::1 mtu {mtu} advmss 1440"));
+        self.ip("g", &format!("route add 10.77.9.0/24 via {client4}"));
+        self.ip("g", &format!("route add fd77:9::/64 via {client6}"));
+        wait_for(|| self.connect("d", OPEN[1], 22).is_ok(), "the host behind the client");
+    }
+
+    /// Connects from one of the addresses of a namespace.
+    pub(crate) fn connect_as(&self, side: &str, from: &'static str, to: &str, port: u16) -> io::Result<()> {
+        let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
+        self.inside(side, move || connect_from(SocketAddr::new(from.parse().unwrap(), 0), to)).map(drop)
+    }
+
     /// Connects from a namespace.
     pub(crate) fn connect(&self, side: &str, to: &str, port: u16) -> io::Result<TcpStream> {
         let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
         let stream = self.inside(side, move || TcpStream::connect_timeout(&to, CLOSED_AFTER))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)
     }
 
@@ -277,7 +313,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for side in ["c", "g", "s"] {
+        for side in ["c", "g", "s", "d"].into_iter().filter(|side| self.netns(side).exists()) {
             drop(Command::new("ip").args(["netns", "del", &format!("{}{side}", self.prefix)]).status());
         }
         umount2(&self.bpffs(), MntFlags::MNT_DETACH).unwrap_or_default();
@@ -322,6 +358,31 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Connects from an address that the host has, within a bounded time.
+pub(crate) fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(1500))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Err(Errno::EINPROGRESS) => return Err(io::ErrorKind::TimedOut.into()),
+        result => result?,
+    }
+    let stream = TcpStream::from(fd);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Waits until a condition holds.
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
+        thread::yield_now();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
-};
 use portreeve::datapath::{self, Status};
 use portreeve_ebpf::targets::{MAX_PREFIXES, PortSetId, TargetKey};
 
 use crate::gateway::{MARK, TABLE};
-use crate::network::{APPLY, CLIENTS, Network, OPEN, PATIENCE, ROUTER, TARGETS, first_line};
+use crate::network::{self, APPLY, CLIENTS, Network, OPEN, ROUTER, TARGETS, first_line, wait_for};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -240,24 +236,8 @@ fn reconnect_in_time_wait_is_answered_at_once() -> Outcome {
 }
 
 fn connect_from(from: &str, from_port: u16, to: &str, to_port: u16) -> io::Result<TcpStream> {
-    let from = SocketAddr::new(from.parse().unwrap(), from_port);
-    let to = SocketAddr::new(to.parse().unwrap(), to_port);
-    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
-    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
-    let stream = TcpStream::from(fd);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-pub(crate) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
-        std::thread::yield_now();
-    }
+    let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    network::connect_from(at(from, from_port), at(to, to_port))
 }
 
 fn removed_interface_is_detached() -> Outcome {
@@ -402,9 +382,6 @@ fn host_that_cannot_steer_is_told_what_to_do() -> Outcome {
     assert!(error.contains("is not on a bpffs"), "{error}");
     assert!(!network.ip("g", "rule show").contains(&TABLE.to_string()), "nothing was changed");
     assert_eq!(status(&network), None, "nothing was pinned");
-    network.shell("g", "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
-    let gateway = network.gateway(BOTH, "tcx")?;
-    assert!(gateway.ready.starts_with("ready 2 "), "a warning for each family: {}", gateway.ready);
     Ok(())
 }
 

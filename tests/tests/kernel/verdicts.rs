@@ -72,6 +72,8 @@ impl Bench {
             .btf(None)
             .override_global(names::MARK, &0x7072u32, true)
             .override_global(names::LOG_LEVEL, &0u8, true)
+            // There is no interface for a source to be behind.
+            .override_global(names::REVERSE_PATH, &0u8, true)
             .load(&object())
             .unwrap();
         let program: &mut SchedClassifier = ebpf.program_mut(names::TC_PROGRAM).unwrap().try_into().unwrap();

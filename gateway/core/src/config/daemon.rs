@@ -63,8 +63,19 @@ pub struct DatapathConfig {
     pub mark: u32,
     /// Routing table whose only route delivers marked packets locally (default 28786).
     pub route_table: u32,
+    /// Which sources reach targets (default strict).
+    pub reverse_path: ReversePath,
     /// Whether kernel programs log each decision through aya-log (default false).
     pub kernel_log: bool,
+}
+
+/// Which sources reach targets through an interface (RFC 3704).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReversePath {
+    /// Those that the router would send to by the same interface.
+    Strict,
+    /// All.
+    Off,
 }
 
 /// What users see.
@@ -181,7 +192,8 @@ fn read(root: Section<'_>) -> Option<Config> {
 }
 
 fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
-    let section = root.section("datapath", &["interfaces", "pin_dir", "mark", "route_table", "kernel_log"]);
+    let keys = ["interfaces", "pin_dir", "mark", "route_table", "reverse_path", "kernel_log"];
+    let section = root.section("datapath", &keys);
     let mut interfaces: Vec<String> = Vec::new();
     let listed = section.need("interfaces", root, "datapath", "interfaces = [\"eth0\"]");
     let nodes = listed.map_or(&[][..], |node| section.problems.list(node));
@@ -200,11 +212,14 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
     if let Some(node) = section.find("route_table").filter(|_| KERNEL_TABLES.contains(&route_table)) {
         section.problems.error(node, "tables 253 to 255 are the kernel's own: use another number");
     }
+    let words = [("strict", ReversePath::Strict), ("off", ReversePath::Off)];
+    let reverse_path = section.find("reverse_path").and_then(|node| section.problems.word(node, &words));
     Some(DatapathConfig {
         interfaces,
         pin_dir: section.path("pin_dir", "/sys/fs/bpf/portreeve"),
         mark: section.integer("mark", 0x7072),
         route_table,
+        reverse_path: reverse_path.unwrap_or(ReversePath::Strict),
         kernel_log: section.flag("kernel_log"),
     })
 }
@@ -333,6 +348,7 @@ mod tests {
                 pin_dir: "/sys/fs/bpf/portreeve".into(),
                 mark: 0x7072,
                 route_table: 28_786,
+                reverse_path: ReversePath::Strict,
                 kernel_log: false,
             },
             downstream: DownstreamConfig { host_certificates: false },
@@ -362,7 +378,7 @@ mod tests {
         let text = r#"
             state_dir = "/srv/state"
             policy_file = "/srv/policy.json"
-            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, kernel_log = true }
+            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, reverse_path = "off", kernel_log = true }
             downstream = { host_certificates = true }
             upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
             recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
@@ -379,6 +395,7 @@ mod tests {
                 pin_dir: "/bpf/x".into(),
                 mark: 16,
                 route_table: 100,
+                reverse_path: ReversePath::Off,
                 kernel_log: true,
             },
             downstream: DownstreamConfig { host_certificates: true },
