@@ -123,7 +123,8 @@ impl GatewayFiles {
         self.dir.join("etc/policy.toml")
     }
 
-    fn pin_dir(&self) -> PathBuf {
+    /// Where the kernel programs' links and maps are pinned.
+    pub fn pin_dir(&self) -> PathBuf {
         self.dir.join("bpf/portreeve")
     }
 
@@ -230,6 +231,17 @@ impl Gateway {
             (200, body) => Ok(body),
             (status, body) => bail!("/metrics answers {status}: {body}"),
         }
+    }
+
+    /// What `portreeve datapath status` says, which needs no daemon.
+    ///
+    /// # Errors
+    /// When the verb fails.
+    pub fn datapath_status(&self) -> Result<Value> {
+        let mut command = self.topology.gateway.command(self.files.binary());
+        command.args(["--json", "datapath", "status", "--config"]).arg(self.files.config_file());
+        let status = run(&mut command, b"", LIMIT)?.success().context("portreeve datapath status")?;
+        Ok(serde_json::from_str(&status)?)
     }
 
     /// What the daemon wrote to its standard streams so far.

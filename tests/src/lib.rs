@@ -13,6 +13,7 @@
 pub mod deadline;
 pub mod echo;
 pub mod execute;
+pub mod frames;
 pub mod gateway;
 pub mod interrupt;
 pub mod keeper;
@@ -25,6 +26,7 @@ pub mod template;
 pub mod terminal;
 pub mod testbed;
 pub mod topology;
+pub mod wire;
 
 pub use execute::{Companion, Finished, run};
 pub use gateway::Gateway;

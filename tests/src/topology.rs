@@ -49,9 +49,12 @@ pub const METRICS_PORT: u16 = 9470;
 /// The gateway's interfaces: towards the client, towards the server.
 pub const GATEWAY_INTERFACES: [&str; 2] = ["lan0", "wan0"];
 
-const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 1, 0, 0, 0, 0, 1);
-const GATEWAY_WAN4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
-const GATEWAY_WAN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 2, 0, 0, 0, 0, 1);
+/// The gateway's IPv6 address towards the client.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 1, 0, 0, 0, 0, 1);
+/// The gateway's address towards the server.
+pub const GATEWAY_WAN4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
+/// The gateway's IPv6 address towards the server.
+pub const GATEWAY_WAN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 2, 0, 0, 0, 0, 1);
 
 /// The three namespaces.
 #[derive(Clone, Debug)]

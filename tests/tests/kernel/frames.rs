@@ -3,30 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
+pub(crate) use portreeve_tests::frames::{
+    ACK, AUTHENTICATION, CUSTOMER, DESTINATION_OPTIONS, ETHERNET, FRAGMENT, HOP_BY_HOP, ROUTING, SERVICE,
+    SYN, TCP, Tag, UDP, tagged,
+};
+use portreeve_tests::frames::{ADDRESSES, checksum, sum_ipv4_header};
+
 pub(crate) const ICMPV6: u8 = 58;
-pub(crate) const HOP_BY_HOP: u8 = 0;
-pub(crate) const ROUTING: u8 = 43;
-pub(crate) const FRAGMENT: u8 = 44;
-pub(crate) const AUTHENTICATION: u8 = 51;
-pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 pub(crate) const MOBILITY: u8 = 135;
-
-pub(crate) const SYN: u8 = 0x02;
-pub(crate) const ACK: u8 = 0x10;
-
-/// EtherType of a tag of IEEE 802.1Q.
-pub(crate) const CUSTOMER: u16 = 0x8100;
-/// EtherType of a tag of IEEE 802.1ad.
-pub(crate) const SERVICE: u16 = 0x88a8;
-/// Bytes of both addresses of a frame.
-const ADDRESSES: usize = 12;
-/// Bytes of an Ethernet header.
-pub(crate) const ETHERNET: usize = ADDRESSES + 2;
-
-/// A tag: its EtherType, and priority and VID.
-pub(crate) type Tag = (u16, u16);
 
 /// A TCP header without options or payload.
 pub(crate) fn tcp(dst_port: u16, flags: u8) -> Vec<u8> {
@@ -49,10 +33,7 @@ pub(crate) fn udp(dst_port: u16) -> Vec<u8> {
 
 /// An Ethernet frame.
 pub(crate) fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    frame.extend(ethertype.to_be_bytes());
-    frame.extend(payload);
-    frame
+    portreeve_tests::frames::ethernet([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], ethertype, payload)
 }
 
 /// An IPv4 packet; `fragment` is the word of flags and offset.
@@ -143,33 +124,16 @@ pub(crate) fn datagram(dst: IpAddr, port: u16) -> Vec<u8> {
     }
 }
 
-/// The frame with tags in front of what it carries, the outermost first.
-pub(crate) fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
-    let (addresses, rest) = frame.split_at(ADDRESSES);
-    let tags = tags.iter().flat_map(|(ethertype, control)| [ethertype.to_be_bytes(), control.to_be_bytes()]);
-    [addresses, &tags.flatten().collect::<Vec<u8>>(), rest].concat()
-}
-
 /// An untagged TCP segment without options of its IP header, with both checksums (RFC 1071) filled.
 pub(crate) fn with_checksums(mut frame: Vec<u8>) -> Vec<u8> {
     let (addresses, segment) = if frame[ADDRESSES..ETHERNET] == [0x08, 0x00] {
-        let header = checksum(&frame[ETHERNET..ETHERNET + 20]);
-        frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&header);
+        sum_ipv4_header(&mut frame[ETHERNET..]);
         (ETHERNET + 12, ETHERNET + 20)
     } else {
         (ETHERNET + 8, ETHERNET + 40)
     };
     let length = u32::try_from(frame.len() - segment).unwrap();
     let pseudo = [&frame[addresses..], &length.to_be_bytes(), &[0, 0, 0, TCP]].concat();
-    frame[segment + 16..segment + 18].copy_from_slice(&checksum(&pseudo));
+    frame[segment + 16..segment + 18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
     frame
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let mut sum: u32 = words.sum();
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!u16::try_from(sum).unwrap()).to_be_bytes()
 }

@@ -23,7 +23,6 @@ mod paths;
 mod steering;
 mod tags;
 mod verdicts;
-mod wire;
 
 use std::process::ExitCode;
 

@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath;
 use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
+use portreeve_tests::Netns;
 use tempfile::TempDir;
 
 use crate::gateway::{MARK, ROLE, TABLE};
@@ -226,6 +227,11 @@ impl Network {
             assert_eq!(self.greeting(to, 22).unwrap(), "server", "{to}");
         }
         assert_eq!(self.greeting(TARGETS[0], 2222).unwrap(), "server", "other port of a target");
+    }
+
+    /// A namespace by its name.
+    pub(crate) fn side(&self, side: &str) -> Netns {
+        Netns::new(format!("{}{side}", self.prefix))
     }
 
     /// The file that stands for a namespace.

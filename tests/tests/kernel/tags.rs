@@ -6,9 +6,12 @@
 
 use std::net::IpAddr;
 
+use portreeve_tests::deadline;
+use portreeve_tests::frames::octets;
+use portreeve_tests::wire::{Wire, hardware_address};
+
 use crate::frames::{ACK, CUSTOMER, ETHERNET, SERVICE, SYN, Tag, segment, tagged, with_checksums};
-use crate::network::{APPLY, Network, OPEN, TARGETS};
-use crate::wire::{Wire, hardware_address, is_between};
+use crate::network::{APPLY, Network, OPEN, PATIENCE, TARGETS};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -63,14 +66,14 @@ impl Scene {
         for ghost in GHOSTS {
             network.ip("g", &format!("neigh replace {ghost} lladdr 02:00:00:00:00:99 dev lan.10"));
         }
-        let client = Wire::open(&network, "c", "eth0");
-        let server = Wire::open(&network, "s", "eth0");
-        let gateway = hardware_address(&network, "g", "lan.10");
+        let client = Wire::open(&network.side("c"), "eth0").unwrap();
+        let server = Wire::open(&network.side("s"), "eth0").unwrap();
+        let gateway = hardware_address(&network.side("g"), "lan.10").unwrap();
         Self { network, client, server, gateway }
     }
 
     fn send(&self, flow: Flow, flags: u8, numbers: [u32; 2], tags: &[Tag]) {
-        self.client.send(&tagged(&flow.segment(self.gateway, flags, numbers), tags));
+        self.client.send(&tagged(&flow.segment(self.gateway, flags, numbers), tags)).unwrap();
     }
 
     /// Asserts that a connection under tags is intercepted, to the greeting.
@@ -92,7 +95,7 @@ impl Scene {
         flow: Flow,
         tags: &[Tag],
         wanted: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> std::io::Result<Vec<u8>> {
+    ) -> anyhow::Result<Vec<u8>> {
         let segment = |frame: &[u8]| {
             let (header, length) = if flow.src.is_ipv4() {
                 (20, usize::from(u16::from_be_bytes([frame[ETHERNET + 2], frame[ETHERNET + 3]])))
@@ -108,7 +111,7 @@ impl Scene {
                     && wanted(&segment, &segment[usize::from(segment[12] >> 4) * 4..])
             }
         };
-        let seen = self.client.until(&format!("answer to {} under {tags:x?}", flow.to()), is_it)?;
+        let seen = until(&self.client, &format!("answer to {} under {tags:x?}", flow.to()), is_it)?;
         Ok(segment(&seen[seen.len() - 1]))
     }
 
@@ -119,7 +122,7 @@ impl Scene {
         self.send(last, SYN, [1, 0], &[]);
         let is_last =
             |frame: &[u8]| is_between(frame, last.src, last.dst) && frame[34..36] == last.port.to_be_bytes();
-        let seen = self.server.until("frame to the open address", is_last)?;
+        let seen = until(&self.server, "frame to the open address", is_last)?;
         for flow in of {
             let passed = seen.iter().find(|frame| is_between(frame, flow.src, flow.dst) && !is_last(frame));
             assert_eq!(passed, None, "a frame to {} passed", flow.to());
@@ -128,7 +131,7 @@ impl Scene {
     }
 
     fn assert_server_sees(&self, flow: Flow, what: &str) -> Outcome {
-        self.server.until(what, |frame| is_between(frame, flow.src, flow.dst))?;
+        until(&self.server, what, |frame| is_between(frame, flow.src, flow.dst))?;
         Ok(())
     }
 }
@@ -163,6 +166,24 @@ impl Flow {
         frame[tcp + 14..tcp + 16].copy_from_slice(&u16::MAX.to_be_bytes());
         with_checksums(frame)
     }
+}
+
+/// The frames that cross a wire up to one that `last` holds for, and that one.
+fn until(wire: &Wire, what: &str, last: impl Fn(&[u8]) -> bool) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    deadline::until(what, PATIENCE, || {
+        let Some(seen) = wire.receive()? else { return Ok(None) };
+        let found = last(&seen.frame).then_some(());
+        all.push(seen.frame);
+        Ok(found)
+    })?;
+    Ok(all)
+}
+
+/// Whether a frame of either family goes from `src` to `dst`, under whatever tags.
+fn is_between(frame: &[u8], src: IpAddr, dst: IpAddr) -> bool {
+    let addresses = [octets(src), octets(dst)].concat();
+    frame.windows(addresses.len()).any(|window| window == addresses)
 }
 
 fn flow(src: &str, dst: &str) -> Flow {

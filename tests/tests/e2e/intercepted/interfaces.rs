@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use portreeve_tests::deadline::until;
-use portreeve_tests::{Options, Testbed, run};
-use serde_json::{Value, json};
+use portreeve_tests::{Options, run};
+use serde_json::json;
 
 use super::{Check, SOON, dialled_by_the_gateway, metric, sample};
 use crate::beds::{Beds, own};
@@ -13,13 +13,6 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("an_interface_made_anew_is_intercepted", made_anew),
     Check::new("an_interface_left_open_is_told_and_not_ready", left_open),
 ];
-
-fn status(bed: &Testbed) -> Result<Value> {
-    let files = bed.gateway()?.files();
-    let mut command = bed.topology().gateway.command(files.binary());
-    command.args(["--json", "datapath", "status", "--config"]).arg(files.config_file());
-    Ok(serde_json::from_str(&run(&mut command, b"", LIMIT)?.success()?)?)
-}
 
 /// The client has no key, so a session is one through the gateway.
 fn made_anew(_: &Beds) -> Result<()> {
@@ -35,7 +28,7 @@ fn made_anew(_: &Beds) -> Result<()> {
     ensure!(dialled_by_the_gateway(&bed)? > 0, "the server saw nobody");
     let log = bed.server().log()?;
     ensure!(!log.contains("Connection from 10.1.1."), "the server saw the client itself: {log}");
-    let found = status(&bed)?;
+    let found = gateway.datapath_status()?;
     ensure!(found["interfaces"] == json!(["lan0", "wan0"]) && found["not_attached"] == json!([]), "{found}");
     ensure!(gateway.http("/readyz")?.0 == 200);
     Ok(())
@@ -59,7 +52,7 @@ fn left_open(_: &Beds) -> Result<()> {
     ensure!(metric(gateway, sample::INTERFACES_OPEN)? == 1.0, "the gauge does not tell");
     let log = gateway.log()?;
     ensure!(log.contains("wan0 is not Ethernet") && log.contains("targets are open"), "{log}");
-    let found = status(&bed)?;
+    let found = gateway.datapath_status()?;
     ensure!(found["interfaces"] == json!(["lan0"]) && found["not_attached"] == json!(["wan0"]), "{found}");
     ip("link del wan0")?;
     answers(200)?;
