@@ -8,6 +8,7 @@
 //! route alone, which needs no gateway: it tests the cases themselves.
 
 mod beds;
+mod bypass;
 mod intercepted;
 mod observation;
 mod ssh;
@@ -31,6 +32,7 @@ fn main() -> Result<ExitCode> {
     let mut trials: Vec<Trial> = transparency::trials(&beds);
     trials.extend(intercepted::trials(&beds));
     trials.extend(testbeds::trials(&beds));
+    trials.extend(bypass::trials(&beds));
     if !arguments.list {
         portreeve_tests::requirement::check().context("the end-to-end tests cannot run")?;
         portreeve_tests::interrupt::watch(interrupted)?;

@@ -80,14 +80,14 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
 }
 
 /// Names that the gateway gives to what it counts.
-mod sample {
+pub(crate) mod sample {
     pub(super) const BLOCKED: &str = "portreeve_connections_total{outcome=\"blocked\"}";
     pub(super) const HOST_KEY_CHANGES: &str = "portreeve_host_key_changes_total";
     pub(super) const INTERFACES_OPEN: &str = "portreeve_interfaces_open";
     pub(super) const INTERFACES_REATTACHED: &str = "portreeve_interfaces_reattached_total";
     pub(super) const RECORDING_FAILURES: &str = "portreeve_recording_failures_total";
-    pub(super) const RELOADS_APPLIED: &str = "portreeve_policy_reloads_total{result=\"applied\"}";
-    pub(super) const RELOADS_REJECTED: &str = "portreeve_policy_reloads_total{result=\"rejected\"}";
+    pub(crate) const RELOADS_APPLIED: &str = "portreeve_policy_reloads_total{result=\"applied\"}";
+    pub(crate) const RELOADS_REJECTED: &str = "portreeve_policy_reloads_total{result=\"rejected\"}";
     pub(super) const SESSIONS_ACTIVE: &str = "portreeve_sessions_active";
 }
 
@@ -101,7 +101,7 @@ fn policy(usernames: &str, rules: &str) -> String {
 }
 
 /// The value of a sample, 0 when it is not there yet.
-fn metric(gateway: &Gateway, sample: &str) -> Result<f64> {
+pub(crate) fn metric(gateway: &Gateway, sample: &str) -> Result<f64> {
     let text = gateway.metrics()?;
     let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.map_or(Ok(0.0), |value| value.parse().with_context(|| format!("{sample} {value}")))
@@ -128,7 +128,7 @@ fn first_line(bed: &Testbed, to: SocketAddr) -> Result<String> {
     read_line(bed.client_netns().connect(to)?)
 }
 
-fn read_line(mut stream: TcpStream) -> Result<String> {
+pub(crate) fn read_line(mut stream: TcpStream) -> Result<String> {
     stream.set_read_timeout(Some(SOON))?;
     let (mut line, mut byte) = (Vec::new(), [0]);
     while !line.ends_with(b"\n") {

@@ -1,0 +1,56 @@
+//! Ways around the gateway: raw frames from the client's network, and what of them reaches a target.
+//!
+//! [`corpus`] holds the frames, [`scene`] sends them and judges what arrives, [`states`] does so in
+//! every state of the gateway. Out of scope: ARP and ND spoofing, which move the client elsewhere in
+//! the network instead of leading past the gateway.
+
+mod case;
+mod corpus;
+mod offloads;
+mod scene;
+mod states;
+mod surroundings;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+
+use crate::beds::Beds;
+
+/// One trial.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    name: &'static str,
+    run: fn() -> Result<()>,
+    /// Why it fails, where that is known.
+    known_open: Option<&'static str>,
+}
+
+impl Check {
+    const fn new(name: &'static str, run: fn() -> Result<()>) -> Self {
+        Self { name, run, known_open: None }
+    }
+
+    const fn known_open(self, why: &'static str) -> Self {
+        Self { known_open: Some(why), ..self }
+    }
+}
+
+/// A trial for each check.
+pub(crate) fn trials(_: &Arc<Beds>) -> Vec<Trial> {
+    states::CHECKS
+        .iter()
+        .chain(surroundings::CHECKS)
+        .map(|check| {
+            let run = check.run;
+            let trial = Trial::test(format!("bypass::{}", check.name), move || {
+                run().map_err(|error| format!("{error:#}").into())
+            });
+            match check.known_open {
+                Some(why) => trial.with_kind(why).with_ignored_flag(true),
+                None => trial,
+            }
+        })
+        .collect()
+}
