@@ -3,6 +3,7 @@
 //! Every rule is a pure function from file contents to findings, with its data in a table beside it.
 //! Layers of `gateway` and `gateway/core` are in [`layers`]; to add a module, add a row there.
 
+mod claims;
 mod finding;
 mod layers;
 mod links;
@@ -57,6 +58,7 @@ impl SourceFile {
 
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
     let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let tests = claims::test_names(files);
     let mut findings: Vec<Finding> = files
         .iter()
         .flat_map(|file| {
@@ -66,6 +68,7 @@ fn findings(files: &[SourceFile]) -> Vec<Finding> {
                 found.extend(layers::check(file));
             } else if file.path.ends_with(".md") {
                 found.extend(links::check(file, &paths));
+                found.extend(claims::check(file, &tests));
             } else if file.path.ends_with("Cargo.toml") {
                 found.extend(manifests::check(file));
             }
