@@ -33,7 +33,7 @@ use tracing::warn;
 
 pub use error::RecordingError;
 use file::SealedFile;
-use spool::{SessionDirectory, Spool};
+use spool::{CreateError, SessionDirectory, Spool};
 use stream::{LogStream, SessionFailure, micros};
 
 /// A recording that is sure to have its files, and holds nothing yet. Dropping it removes them.
@@ -100,8 +100,9 @@ impl Recorder {
         let (spool, recipient) = (spool.clone(), *recipient);
         let stopped = RecordingError::WriterStopped { path: spool.root().to_owned() };
         let reserved = tokio::task::spawn_blocking(move || {
-            let directory = SessionDirectory::create(&spool, session, start.wall)
-                .map_err(|error| RecordingError::create(&error.path, error.source))?;
+            let failed = |error: CreateError| RecordingError::create(&error.path, error.source);
+            let _creating = spool.creating().map_err(failed)?;
+            let directory = SessionDirectory::create(&spool, session, start.wall).map_err(failed)?;
             let path = directory.events_file();
             let events = SealedFile::create(&path, &recipient, LogKind::Events, start.wall)?;
             Ok(Reservation { events, directory, recipient, start })

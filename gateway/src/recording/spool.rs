@@ -4,7 +4,9 @@
 //! written and `<started>-<session id>` when it is finished, where `<started>` is in milliseconds since
 //! 1970. In it are `events.log` and, for each recorded channel, `channel-<n>.log`. Directories are 0700,
 //! files 0600. A finished directory never changes again. The writer of a `.part` directory holds a lock
-//! (flock) on its `events.log`; one without a lock was left by a crash.
+//! (flock) on its `events.log`; one without a lock was left by a crash. While a directory is made, up to
+//! the lock on its `events.log`, its writer holds a shared lock on the spool directory, and who closes a
+//! leftover an exclusive one: a gateway that takes over closes nothing that the other one has just begun.
 //!
 //! Deliberately absent: what the files hold (see [`super`]), and when anything is deleted.
 
@@ -84,6 +86,13 @@ impl Spool {
         &self.root
     }
 
+    /// Keeps other processes from taking a session directory that is being made for a leftover, as long
+    /// as the handle lives. Blocks the thread while one is closed.
+    pub(super) fn creating(&self) -> Result<File, CreateError> {
+        let lock = || File::open(&self.root).and_then(|root| root.lock_shared().map(|()| root));
+        lock().map_err(|source| CreateError { path: self.root.to_path_buf(), source })
+    }
+
     /// Session directories that a crash had left and that were closed by [`Spool::open`].
     pub const fn closed_leftovers(&self) -> usize {
         self.closed_leftovers
@@ -127,9 +136,15 @@ impl SessionDirectory {
         self.kept = true;
     }
 
-    /// Gives it its final name.
+    /// Gives it its final name. Another process that starts just now may have done so.
     pub(super) fn finish(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        tokio::fs::rename(self.part.clone(), self.finished.clone())
+        let (part, finished) = (self.part.clone(), self.finished.clone());
+        async move {
+            match tokio::fs::rename(&part, &finished).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && finished.is_dir() => Ok(()),
+                renamed => renamed,
+            }
+        }
     }
 }
 
@@ -166,13 +181,18 @@ fn check_writable(dir: &Path) -> io::Result<()> {
 }
 
 fn close_leftovers(root: &Path) -> io::Result<usize> {
+    let lock = File::open(root)?;
     let mut closed = 0;
     for entry in fs::read_dir(root)? {
         let part = entry?.path();
         if part.extension().is_none_or(|extension| extension != PART) {
             continue;
         }
-        match close_leftover(&part) {
+        // For each alone: who makes a directory waits no longer than that.
+        lock.lock()?;
+        let leftover = close_leftover(&part);
+        lock.unlock()?;
+        match leftover {
             Ok(Leftover::Closed) => closed += 1,
             Ok(Leftover::InUse) => {}
             Err(error) => warn!(path = %part.display(), %error, "cannot close a recording left by a crash"),
@@ -310,5 +330,35 @@ mod tests {
         assert!(part.exists());
         drop(events);
         assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_being_made_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        let creating = spool.creating().unwrap();
+        let directory = SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
+        let other = scratch.path().to_owned();
+        let other = std::thread::spawn(move || Spool::open(&other).unwrap().closed_leftovers());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(directory.path().exists() && !other.is_finished(), "it was taken for a leftover");
+        let events = File::create(directory.events_file()).unwrap();
+        events.try_lock().unwrap();
+        drop(creating);
+        assert_eq!(other.join().unwrap(), 0);
+        assert!(directory.path().exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_another_process_finished_is_finished() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        let mut directory =
+            SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
+        directory.keep();
+        fs::write(directory.events_file(), b"\0\0\0\x02{}").unwrap();
+        assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 1);
+        directory.finish().await.unwrap();
+        assert!(directory.finish().await.is_ok() && !directory.path().exists());
     }
 }
