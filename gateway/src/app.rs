@@ -126,14 +126,14 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
 /// Attaches the kernel programs, gives them the targets of the policy, and listens for what they
 /// steer. What fails after the first step takes the routes down again.
 async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapath, Listener)> {
-    let (mut datapath, warnings) = Datapath::start(&gateway.config.datapath, &sockets).await?;
+    let (mut datapath, warnings) = Datapath::attach(&gateway.config.datapath).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     match serve(gateway, &mut datapath, sockets) {
         Ok(listener) => Ok((datapath, listener)),
         Err(error) => {
-            if let Err(undo) = datapath.stop().await {
+            if let Err(undo) = datapath.abandon().await {
                 tracing::error!(error = with_causes(&undo), "not all of an unfinished start was undone");
             }
             Err(error)
@@ -150,8 +150,11 @@ fn serve(gateway: &Gateway, datapath: &mut Datapath, sockets: Listeners) -> anyh
         "targets are steered"
     );
     let admission = Admission::new(gateway.config.limits);
-    Listener::new(sockets, admission, gateway.metrics.clone())
-        .context("cannot listen for steered connections")
+    let listener = Listener::new(sockets, admission, gateway.metrics.clone())
+        .context("cannot listen for steered connections")?;
+    // Last: what fails before leaves the listeners of a gateway that runs in place.
+    datapath.listen(listener.fds())?;
+    Ok(listener)
 }
 
 /// Reads the kernel's counters while the datapath lives.

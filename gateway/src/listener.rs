@@ -9,6 +9,7 @@ pub mod socket;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ impl Listener {
         let own_ports = sockets.ports();
         let [v4, v6] = sockets.into_tokio()?;
         Ok(Self { v4, v6, own_ports, admission: Arc::new(admission), metrics })
+    }
+
+    /// The sockets, for steering.
+    pub fn fds(&self) -> socket::ListenerFds<'_> {
+        socket::ListenerFds { v4: self.v4.as_fd(), v6: self.v6.as_fd() }
     }
 
     /// The next connection that is within its limits.

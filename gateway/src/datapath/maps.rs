@@ -19,7 +19,7 @@ use super::DatapathError;
 use super::batch::Batch;
 use super::pins::Pins;
 use super::plan::{Change, MapContent, Step, bits, ports};
-use crate::listener::socket::Listeners;
+use crate::listener::socket::ListenerFds;
 
 /// The pinned maps.
 pub(super) struct Maps {
@@ -58,10 +58,10 @@ impl Maps {
     }
 
     /// Makes the listeners the ones that take steered connections.
-    pub(super) fn set_listeners(&mut self, listeners: &Listeners) -> Result<(), DatapathError> {
+    pub(super) fn set_listeners(&mut self, listeners: ListenerFds<'_>) -> Result<(), DatapathError> {
         let failed = failed(names::LISTENERS);
-        self.listeners.set(names::SLOT_V4, &listeners.v4(), 0).map_err(&failed)?;
-        self.listeners.set(names::SLOT_V6, &listeners.v6(), 0).map_err(&failed)
+        self.listeners.set(names::SLOT_V4, &listeners.v4, 0).map_err(&failed)?;
+        self.listeners.set(names::SLOT_V6, &listeners.v6, 0).map_err(&failed)
     }
 
     /// Empties the slots of the listeners; those that are empty stay so. Each is tried, and the

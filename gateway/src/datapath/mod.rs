@@ -1,8 +1,14 @@
 //! Steering: kernel programs, their maps, and the routes that deliver steered packets.
 //!
-//! [`Datapath`] is the handle of the daemon: it starts steering, applies the targets of a policy,
-//! attaches interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on
-//! pins and interfaces, without a daemon.
+//! [`Datapath`] is the handle of the daemon, in the order of its steps: [`Datapath::attach`] brings the
+//! programs to the interfaces, [`Datapath::apply`] makes the targets of a policy targets, and
+//! [`Datapath::listen`] lets connections to them in; until then they are dropped. Then it attaches
+//! interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on pins and
+//! interfaces, without a daemon.
+//!
+//! One gateway takes over from another in the same steps: [`Datapath::lend`] of the old one gives the
+//! lock away. All that the new one does before `listen` leaves the old one's listeners in place, and
+//! when it fails, [`Datapath::take_back`] of the old one restores programs and listeners.
 //!
 //! Invariants: what is pinned outlives the process, so that targets stay closed when it dies, and
 //! everything else stays open; a change of targets is applied as a whole, or undone, and where the
@@ -48,20 +54,23 @@ use self::maps::Maps;
 use self::pins::{PinLock, Pins};
 use self::plan::{MapContent, Step, plan};
 use self::routes::Routes;
-use crate::listener::socket::Listeners;
+use crate::listener::socket::ListenerFds;
 
 /// Running steering.
 pub struct Datapath {
     maps: Maps,
     content: MapContent,
     routes: Routes,
+    /// Whether the rules and routes were not there before.
+    routes_added: bool,
     kernel_log: Option<KernelLog>,
     interfaces: Vec<String>,
     mechanism: TcMechanism,
     pins: Pins,
     /// The programs; also keeps unpinned maps open.
     ebpf: Ebpf,
-    _lock: PinLock,
+    /// Absent while the datapath is lent.
+    lock: Option<PinLock>,
 }
 
 /// What a change of targets came to, in addresses and prefixes.
@@ -76,28 +85,24 @@ pub struct Applied {
 }
 
 impl Datapath {
-    /// Starts to steer towards `listeners`.
+    /// Brings the programs to the configured interfaces.
     ///
-    /// Works on the pins of an earlier process where there are any: its targets and counters hold,
-    /// and no packet to a target gets past meanwhile. The listeners must outlive the handle.
+    /// Works on the pins of an earlier process where there are any: its targets, counters and
+    /// listeners hold, and no packet to a target gets past meanwhile.
     ///
     /// # Errors
     /// Before anything is changed, when the host cannot steer; later, when the kernel refuses a
     /// step. What ran before then still runs, closed for its targets.
-    pub async fn start(
-        config: &DatapathConfig,
-        listeners: &Listeners,
-    ) -> Result<(Self, Vec<Warning>), DatapathError> {
-        Self::start_with(config, listeners, TcMechanism::of_this_kernel()).await
+    pub async fn attach(config: &DatapathConfig) -> Result<(Self, Vec<Warning>), DatapathError> {
+        Self::attach_with(config, TcMechanism::of_this_kernel()).await
     }
 
-    /// [`Datapath::start`] by a given mechanism.
+    /// [`Datapath::attach`] by a given mechanism.
     ///
     /// # Errors
-    /// As [`Datapath::start`].
-    pub async fn start_with(
+    /// As [`Datapath::attach`].
+    pub async fn attach_with(
         config: &DatapathConfig,
-        listeners: &Listeners,
         mechanism: TcMechanism,
     ) -> Result<(Self, Vec<Warning>), DatapathError> {
         let warnings = preflight::check(config)?;
@@ -105,24 +110,71 @@ impl Datapath {
         let lock = pins.open()?;
         let mut ebpf = loader::load(config, &pins)?;
         let kernel_log = if config.kernel_log { Some(KernelLog::open(&mut ebpf)?) } else { None };
-        let mut maps = Maps::of(&mut ebpf)?;
+        let maps = Maps::of(&mut ebpf)?;
         let content = maps.content()?;
         let routes = Routes::new(config.mark, config.route_table);
-        let attached = routes
-            .install()
-            .await
-            .and_then(|()| maps.set_listeners(listeners))
-            .and_then(|()| loader::attach(&mut ebpf, &config.interfaces, &pins, mechanism));
-        if let Err(error) = attached {
-            // The lock says that nobody else needs them; the first error is the one to tell.
-            routes.remove().await.ok();
+        let routes_added = routes.install().await?;
+        let mut datapath = Self {
+            maps,
+            content,
+            routes,
+            routes_added,
+            kernel_log,
+            interfaces: config.interfaces.clone(),
+            mechanism,
+            pins,
+            ebpf,
+            lock: Some(lock),
+        };
+        if let Err(error) = datapath.attach_programs() {
+            // The first error is the one to tell.
+            datapath.abandon().await.ok();
             return Err(error);
         }
         tracing::info!(interfaces = ?config.interfaces, ?mechanism, "steering attached");
-        let interfaces = config.interfaces.clone();
-        let datapath =
-            Self { maps, content, routes, kernel_log, interfaces, mechanism, pins, ebpf, _lock: lock };
         Ok((datapath, warnings))
+    }
+
+    /// Makes these listeners the ones that take steered connections, at once and in place of any
+    /// other. They must outlive the handle.
+    ///
+    /// # Errors
+    /// When the kernel refuses one; the other may take connections then.
+    pub fn listen(&mut self, listeners: ListenerFds<'_>) -> Result<(), DatapathError> {
+        self.maps.set_listeners(listeners)
+    }
+
+    /// Gives up what a start has done so far: the rules and routes that it added. Programs and targets
+    /// stay, and the listeners of another process.
+    ///
+    /// # Errors
+    /// The first step that the kernel refuses, after all of them were tried.
+    pub async fn abandon(self) -> Result<(), DatapathError> {
+        if self.routes_added { self.routes.remove().await } else { Ok(()) }
+    }
+
+    /// Gives the lock away, for another process to take over. This one still serves, and must change
+    /// nothing here until [`Self::take_back`].
+    pub fn lend(&mut self) {
+        self.lock = None;
+    }
+
+    /// Restores programs and listeners after the other process failed to take over; the targets are
+    /// those that it left, until the next [`Self::apply`]. Connections to targets are dropped for the
+    /// microseconds between two system calls.
+    ///
+    /// # Errors
+    /// [`DatapathError::InUse`] while the other process has the lock; else when the kernel refuses a
+    /// step. It may be tried again.
+    pub fn take_back(&mut self, listeners: ListenerFds<'_>) -> Result<(), DatapathError> {
+        if self.lock.is_none() {
+            self.lock = Some(self.pins.open()?);
+        }
+        self.attach_programs()?;
+        self.content = self.maps.content()?;
+        // Kernels exist that lose track of a socket that is put in its own place.
+        self.maps.clear_listeners()?;
+        self.maps.set_listeners(listeners)
     }
 
     /// Makes exactly these the targets.
@@ -178,6 +230,10 @@ impl Datapath {
         let cleared = self.maps.clear_listeners();
         let removed = self.routes.remove().await;
         cleared.and(removed)
+    }
+
+    fn attach_programs(&mut self) -> Result<(), DatapathError> {
+        loader::attach(&mut self.ebpf, &self.interfaces, &self.pins, self.mechanism)
     }
 
     /// Undoes steps of which the last was done in part.
@@ -245,8 +301,7 @@ mod tests {
     /// Compiles only if it holds.
     #[test]
     fn a_datapath_can_move_between_threads() {
-        let _start: fn(&DatapathConfig, &Listeners) =
-            |config, listeners| drop(sendable(Datapath::start(config, listeners)));
+        let _attach: fn(&DatapathConfig) = |config| drop(sendable(Datapath::attach(config)));
         let _stop: fn(Datapath) = |datapath| drop(sendable(sendable(datapath).stop()));
         let _log: fn(KernelLog) = |log| drop(sendable(log.run()));
     }

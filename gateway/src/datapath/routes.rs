@@ -33,17 +33,34 @@ impl Routes {
         Self { mark, table }
     }
 
-    /// Adds what is missing of rules and routes.
-    pub(super) async fn install(self) -> Result<(), DatapathError> {
+    /// Adds what is missing of rules and routes; says whether any rule was. What was added before an
+    /// error is taken down again.
+    pub(super) async fn install(self) -> Result<bool, DatapathError> {
+        let mut added = false;
+        match self.add(&mut added).await {
+            Ok(()) => Ok(added),
+            Err(error) => {
+                if added {
+                    // The first error is the one to tell.
+                    self.remove().await.ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn add(self, added: &mut bool) -> Result<(), DatapathError> {
         let loopback = loopback()?;
-        with_netlink(async move |netlink| {
+        with_netlink(async |netlink| {
             for family in [AddressFamily::Inet, AddressFamily::Inet6] {
                 let mut request = netlink.route().add(self.route(family, loopback));
                 request = request.replace();
                 self.check("add the local route", request.execute().await, &[])?;
                 let mut request = netlink.rule().add();
                 *request.message_mut() = self.rule(family);
-                self.check("add the rule", request.execute().await, &[nix::libc::EEXIST])?;
+                let result = request.execute().await;
+                *added |= result.is_ok();
+                self.check("add the rule", result, &[nix::libc::EEXIST])?;
             }
             Ok(())
         })

@@ -32,6 +32,15 @@ pub struct Listeners {
     ports: ListenerPorts,
 }
 
+/// Both listeners, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerFds<'a> {
+    /// The IPv4 listener.
+    pub v4: BorrowedFd<'a>,
+    /// The IPv6 listener, which takes no IPv4 connections.
+    pub v6: BorrowedFd<'a>,
+}
+
 /// The ports that the listeners are bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerPorts {
@@ -52,14 +61,9 @@ impl Listeners {
         Ok(Self { v4, v6, ports })
     }
 
-    /// The IPv4 listener.
-    pub fn v4(&self) -> BorrowedFd<'_> {
-        self.v4.as_fd()
-    }
-
-    /// The IPv6 listener, which takes no IPv4 connections.
-    pub fn v6(&self) -> BorrowedFd<'_> {
-        self.v6.as_fd()
+    /// The sockets, for steering.
+    pub fn fds(&self) -> ListenerFds<'_> {
+        ListenerFds { v4: self.v4.as_fd(), v6: self.v6.as_fd() }
     }
 
     /// The ports, to be kept when the listeners are given away.

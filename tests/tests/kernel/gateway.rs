@@ -17,7 +17,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath::loader::TcMechanism;
-use portreeve::datapath::{Datapath, DatapathError, LinkEvents};
+use portreeve::datapath::{Datapath, DatapathError, LinkEvents, Warning};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
 use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use portreeve_core::port::PortSet;
@@ -62,7 +62,7 @@ fn say(text: &str) {
 async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
     let listeners = Listeners::bind().unwrap();
     let mut links = LinkEvents::subscribe().unwrap();
-    let (mut datapath, warnings) = match Datapath::start_with(&config, &listeners, mechanism).await {
+    let (mut datapath, warnings) = match attach(&config, &listeners, mechanism).await {
         Ok(started) => started,
         Err(error) => {
             say(&format!("error {}", chain(&error)));
@@ -141,6 +141,16 @@ fn dial(words: &str) -> String {
         return errno.to_string();
     }
     first_line(&std::net::TcpStream::from(fd)).unwrap()
+}
+
+async fn attach(
+    config: &DatapathConfig,
+    listeners: &Listeners,
+    mechanism: TcMechanism,
+) -> Result<(Datapath, Vec<Warning>), DatapathError> {
+    let (mut datapath, warnings) = Datapath::attach_with(config, mechanism).await?;
+    datapath.listen(listeners.fds())?;
+    Ok((datapath, warnings))
 }
 
 fn answer(result: Result<String, DatapathError>) {

@@ -412,8 +412,8 @@ fn refused_assignment_is_dropped() -> Outcome {
     let mut bench = exact_targets();
     let listeners = Listeners::bind()?;
     let mut map: SockMap<&mut MapData> = bench.ebpf.map_mut(names::LISTENERS).unwrap().try_into()?;
-    map.set(names::SLOT_V4, &listeners.v4(), 0)?;
-    map.set(names::SLOT_V6, &listeners.v6(), 0)?;
+    map.set(names::SLOT_V4, &listeners.fds().v4, 0)?;
+    map.set(names::SLOT_V6, &listeners.fds().v6, 0)?;
     for dst in both(TARGET_V4, TARGET_V6) {
         bench.expect_drop(&segment(dst, PORT, SYN), Reason::DroppedAssignFailed, &format!("{dst}"));
     }
