@@ -6,6 +6,7 @@
 
 mod bounded;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Most connections at a time; further ones wait.
 const CONNECTIONS: usize = 32;
+/// When it is tried again to have an address that another process has.
+const BIND_AGAIN: Duration = Duration::from_millis(100);
 /// How long a connection may take in all.
 const LIFETIME: Duration = Duration::from_secs(10);
 
@@ -48,12 +51,16 @@ impl Readiness {
 )]
 pub struct BindError {
     addr: SocketAddr,
-    source: std::io::Error,
+    source: io::Error,
 }
 
-/// A bound endpoint that does not answer yet.
+/// An endpoint that does not answer yet.
 #[derive(Debug)]
-pub struct Endpoint(TcpListener);
+pub struct Endpoint {
+    addr: SocketAddr,
+    /// Absent: bound when another process lets go of the address.
+    listener: Option<TcpListener>,
+}
 
 impl Endpoint {
     /// Binds the address.
@@ -61,29 +68,62 @@ impl Endpoint {
     /// # Errors
     /// [`BindError`] when it is in use or not of this machine.
     pub async fn bind(addr: SocketAddr) -> Result<Self, BindError> {
-        TcpListener::bind(addr).await.map(Self).map_err(|source| BindError { addr, source })
+        let bound = TcpListener::bind(addr).await;
+        bound
+            .map(|listener| Self { addr, listener: Some(listener) })
+            .map_err(|source| BindError { addr, source })
+    }
+
+    /// Binds the address, or, where it is in use, once it is free.
+    ///
+    /// # Errors
+    /// [`BindError`] when it is not of this machine.
+    pub async fn bind_or_wait(addr: SocketAddr) -> Result<Self, BindError> {
+        match Self::bind(addr).await {
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {
+                Ok(Self { addr, listener: None })
+            }
+            bound => bound,
+        }
     }
 
     /// Answers until the task is dropped.
     pub async fn serve(self, exposition: Exposition, ready: Readiness) {
-        self.serve_within(CONNECTIONS, LIFETIME, exposition, ready).await;
+        let listener = match self.listener {
+            Some(listener) => listener,
+            None => when_free(self.addr).await,
+        };
+        serve_within(listener, CONNECTIONS, LIFETIME, exposition, ready).await;
     }
+}
 
-    async fn serve_within(
-        self,
-        connections: usize,
-        lifetime: Duration,
-        exposition: Exposition,
-        ready: Readiness,
-    ) {
-        let app = Router::new()
-            .route("/metrics", get(metrics).with_state(Arc::new(exposition)))
-            .route("/livez", get(|| async { "live\n" }))
-            .route("/readyz", get(readiness).with_state(ready))
-            .layer(map_response(closing));
-        if let Err(error) = axum::serve(Bounded::new(self.0, connections, lifetime), app).await {
-            tracing::error!(%error, "the metrics endpoint has failed");
+async fn when_free(addr: SocketAddr) -> TcpListener {
+    let mut told = false;
+    loop {
+        match TcpListener::bind(addr).await {
+            Ok(listener) => return listener,
+            Err(error) if !told => tracing::warn!(%addr, %error, "no metrics until the address is free"),
+            Err(_) => {}
         }
+        told = true;
+        tokio::time::sleep(BIND_AGAIN).await;
+    }
+}
+
+async fn serve_within(
+    listener: TcpListener,
+    connections: usize,
+    lifetime: Duration,
+    exposition: Exposition,
+    ready: Readiness,
+) {
+    let app = Router::new()
+        .route("/metrics", get(metrics).with_state(Arc::new(exposition)))
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(readiness).with_state(ready))
+        .layer(map_response(closing));
+    if let Err(error) = axum::serve(Bounded::new(listener, connections, lifetime), app).await {
+        tracing::error!(%error, "the metrics endpoint has failed");
     }
 }
 
@@ -118,11 +158,11 @@ mod tests {
 
     #[tokio::test]
     async fn clients_that_stall_are_cut_and_make_room() {
-        let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let addr = endpoint.0.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
         let exposition = Metrics::default().exposition(Vec::new);
         let lifetime = Duration::from_millis(300);
-        let task = tokio::spawn(endpoint.serve_within(2, lifetime, exposition, Readiness::default()));
+        let task = tokio::spawn(serve_within(listener, 2, lifetime, exposition, Readiness::default()));
 
         let begun = std::time::Instant::now();
         let mut silent = TcpStream::connect(addr).await.unwrap();
@@ -137,6 +177,28 @@ mod tests {
         for stalled in [&mut silent, &mut slow] {
             assert_eq!(stalled.read_to_end(&mut Vec::new()).await.unwrap(), 0);
         }
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_another_has_is_taken_when_it_is_free() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = other.local_addr().unwrap();
+        Endpoint::bind(addr).await.unwrap_err();
+        let endpoint = Endpoint::bind_or_wait(addr).await.unwrap();
+        let exposition = Metrics::default().exposition(Vec::new);
+        let task = tokio::spawn(endpoint.serve(exposition, Readiness::default()));
+        drop(other);
+        let mut client = loop {
+            if let Ok(client) = TcpStream::connect(addr).await {
+                break client;
+            }
+            tokio::task::yield_now().await;
+        };
+        client.write_all(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("live\n"), "{answer}");
         task.abort();
     }
 }

@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod app;
 pub mod ca;
 pub mod cli;
+pub mod control;
 pub mod datapath;
 pub mod fips;
 pub mod http;

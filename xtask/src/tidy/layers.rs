@@ -64,7 +64,7 @@ const GROUND: &[&str] = &["fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
 const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ssh", "store"];
 /// What `app` joins beside the leaves.
-const PARTS: &[&str] = &["datapath", "http", "session"];
+const PARTS: &[&str] = &["control", "datapath", "http", "session"];
 
 const GATEWAY: &[Row] = &[
     row("fips", &[]),
@@ -79,11 +79,12 @@ const GATEWAY: &[Row] = &[
     row("ssh", &[GROUND]),
     row("store", &[GROUND]),
     row("probe", &[GROUND, &["ca"]]),
+    row("control", &[GROUND]),
     row("datapath", &[GROUND, &["listener"]]),
     row("http", &[GROUND]),
     row("session", &[GROUND, LEAVES]),
     row("app", &[GROUND, LEAVES, PARTS]),
-    row("cli", &[GROUND, LEAVES, &["app", "datapath", "probe"]]),
+    row("cli", &[GROUND, LEAVES, &["app", "control", "datapath", "probe"]]),
     row("main", &[&["cli"]]),
 ];
 
