@@ -3,10 +3,15 @@
 //! Everything that can be wrong is found before the datapath is touched, so a gateway that does not
 //! start changes nothing of what ran before.
 
+mod charge;
+mod daemon;
 mod interfaces;
 mod open_files;
 mod reload;
 mod shutdown;
+mod signals;
+mod succession;
+mod takeover;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,17 +19,18 @@ use anyhow::Context as _;
 use portreeve_core::config::daemon::Config;
 use portreeve_core::config::policy::LoadedPolicy;
 use portreeve_core::id::Generation;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use self::daemon::{Daemon, Edges};
 use self::interfaces::Interfaces;
+use self::signals::Signals;
+use self::takeover::Predecessor;
 use crate::access_log::AccessLog;
 use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
+use crate::control::Control;
 use crate::datapath::Datapath;
 use crate::fips;
-use crate::http::{Endpoint, Readiness};
+use crate::http::Endpoint;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Listener;
 use crate::listener::admission::Admission;
@@ -32,76 +38,62 @@ use crate::listener::socket::Listeners;
 use crate::metrics::Metrics;
 use crate::recording::recipient;
 use crate::recording::spool::Spool;
+use crate::session::Gateway;
 use crate::session::registry::Registry;
-use crate::session::{self, Gateway};
 use crate::ssh::shown_keys::KeyRing;
 use crate::store::{self, FileWatch, PolicyStore};
 use crate::telemetry::with_causes;
 
-/// Runs the gateway until it is told to stop.
+/// How a gateway starts where another one runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It does not.
+    Fresh,
+    /// It takes over.
+    Takeover,
+}
+
+/// Runs the gateway until it is told to stop, or another one has taken over and its sessions are done.
 ///
 /// # Errors
 /// When it cannot start, with what to do about it.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     fips::check()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), fips = fips::BUILD, "starting");
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     open_files::raise_limit(config.limits.connections);
     // Watched before it is read, so that no change falls between.
     let watch = FileWatch::new(&config.policy_file)?;
     let policy = store::load(&config.policy_file, Generation(1))?;
     reload::log_warnings(&policy.warnings);
-    let endpoint = match config.metrics_listen {
-        Some(addr) => Some(Endpoint::bind(addr).await?),
-        None => None,
+    let endpoint = match (config.metrics_listen, start) {
+        (Some(addr), Start::Fresh) => Some(Endpoint::bind(addr).await?),
+        (Some(addr), Start::Takeover) => Some(Endpoint::bind_or_wait(addr).await?),
+        (None, _) => None,
     };
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
-    let metrics = Metrics::default();
-    let gateway = Arc::new(gateway(config, policy, metrics.clone())?);
+    let gateway = Arc::new(gateway(config, policy, Metrics::default())?);
+    let control = Control::bind(&gateway.config.state_dir)?;
+    let mut edges = Edges { signals, watch, control, endpoint };
 
     // From before they are attached, so that no change is missed.
-    let mut interfaces = Interfaces::watch()?;
+    let interfaces = Interfaces::watch()?;
+    // As long as it is not relieved, any failure here gives the datapath back to it.
+    let predecessor = match start {
+        Start::Takeover => Predecessor::ask(&gateway.config).await?,
+        Start::Fresh => None,
+    };
     let (datapath, listener) = steer(&gateway, sockets).await?;
-    let datapath = Arc::new(Mutex::new(datapath));
-    let mut background = JoinSet::new();
-    if let Some(kernel_log) = lock(&datapath).take_kernel_log() {
-        background.spawn(kernel_log.run());
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve().await;
     }
-    let (changed, mut policy_changes) = mpsc::channel(1);
-    background.spawn(watch.report(changed));
-    let ready = Readiness::default();
-    if let Some(endpoint) = endpoint {
-        background.spawn(endpoint.serve(metrics.exposition(counters(&datapath)), ready.clone()));
+    if let Err(error) = edges.control.publish() {
+        // It steers already; only the next takeover will not find it.
+        tracing::error!(error = with_causes(&error), "this gateway cannot be asked for anything");
     }
-    interfaces.look(&datapath, &gateway.metrics, &ready);
-
-    let mut sessions = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                sessions.spawn(session::serve(Arc::clone(&gateway), accepted));
-            }
-            Some(finished) = sessions.join_next() => shutdown::log_panic(finished),
-            () = interfaces.changed() => interfaces.look(&datapath, &gateway.metrics, &ready),
-            Some(()) = policy_changes.recv() => reload::policy(&gateway, &datapath),
-            told = signals.next() => match told {
-                Told::Reload => {
-                    reload::access_log(&gateway);
-                    reload::policy(&gateway, &datapath);
-                }
-                Told::Stop(signal) => {
-                    tracing::info!(signal, "stopping");
-                    break;
-                }
-            },
-            Some(finished) = background.join_next() => shutdown::log_panic(finished),
-        }
-    }
-    ready.set(false);
-    drop(listener);
-    shutdown::drain(&gateway, sessions).await;
-    background.shutdown().await;
-    shutdown::stop_datapath(datapath).await
+    let mut daemon = Daemon::new(gateway, edges, interfaces, listener, datapath);
+    daemon.serve().await;
+    daemon.end().await
 }
 
 /// Loads keys and opens files; touches nothing outside the state directory, spool and access log.
@@ -172,36 +164,4 @@ fn counters(datapath: &Arc<Mutex<Datapath>>) -> impl Fn() -> Vec<(&'static str, 
 
 fn lock(datapath: &Mutex<Datapath>) -> std::sync::MutexGuard<'_, Datapath> {
     datapath.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The signals that a gateway listens to.
-struct Signals {
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-/// What a signal asks for.
-enum Told {
-    Reload,
-    Stop(&'static str),
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            reload: listen(SignalKind::hangup())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.reload.recv() => Told::Reload,
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-        }
-    }
 }

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
 
 use crate::deadline::until;
@@ -163,20 +165,60 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn launch(&mut self) -> Result<()> {
+        let mut daemon = self.spawn(&[], &self.files.config_file())?;
+        self.await_ready(&mut daemon)?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Starts another daemon that takes over from the one in charge, which drains from then on.
+    ///
+    /// # Errors
+    /// When it ends or is not in charge and ready in time; the message holds what was logged.
+    pub fn take_over(&self) -> Result<Companion> {
+        let mut daemon = self.spawn(&["--takeover"], &self.files.config_file())?;
+        self.await_ready(&mut daemon)?;
+        Ok(daemon)
+    }
+
+    /// Starts `portreeve run MORE` on a configuration, and does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, more: &[&str], config: &Path) -> Result<Companion> {
         let log = File::options().create(true).append(true).open(self.files.log_file())?;
         let mut command = self.topology.gateway.command(&self.files.binary);
-        command.arg("run").arg("--config").arg(self.files.config_file()).process_group(0);
+        command.arg("run").args(more).arg("--config").arg(config).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut daemon = Companion::spawn(&mut command)?;
+        Companion::spawn(&mut command)
+    }
+
+    /// Waits until a daemon is the one in charge, and ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not in time; the message holds what was logged.
+    pub fn await_ready(&self, daemon: &mut Companion) -> Result<()> {
         let ready = until("a ready gateway", LIMIT, || {
             if !daemon.is_running()? {
                 bail!("portreeve run ended: {:?}", daemon.wait(LIMIT)?);
             }
+            if self.in_charge() != Some(daemon.pid().as_raw()) {
+                return Ok(None);
+            }
             Ok(self.http("/readyz").ok().filter(|(status, _)| *status == 200))
         });
-        ready.with_context(|| self.log().unwrap_or_default())?;
-        self.daemon = Some(daemon);
-        Ok(())
+        ready.map(drop).with_context(|| self.log().unwrap_or_default())
+    }
+
+    /// Makes a daemon that has taken over this one, and returns the one before.
+    pub fn adopt(&mut self, daemon: Companion) -> Option<Companion> {
+        self.daemon.replace(daemon)
+    }
+
+    /// The process that answers on the control socket.
+    pub fn in_charge(&self) -> Option<i32> {
+        let stream = UnixStream::connect(self.files.state_dir().join("control.sock")).ok()?;
+        getsockopt(&stream, sockopt::PeerCredentials).ok().map(|peer| peer.pid())
     }
 
     /// Kills the daemon with SIGKILL, as a crash would.

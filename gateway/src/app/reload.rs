@@ -1,15 +1,16 @@
 //! A changed policy file: all of it comes into force, or none.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use crate::datapath::Datapath;
+use crate::datapath::{Applied, Datapath};
 use crate::session::Gateway;
 use crate::store;
 
 /// Loads the policy file and puts it in force: kernel first, then connections, then live sessions.
 ///
-/// On any error the old policy stays in force everywhere.
-pub(super) fn policy(gateway: &Gateway, datapath: &Mutex<Datapath>) {
+/// Without a datapath, which another gateway then has, the targets are that one's. On any error the old
+/// policy stays in force everywhere.
+pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
     let generation = gateway.policy.current().generation.next();
     let loaded = match store::load(&gateway.config.policy_file, generation) {
         Ok(loaded) => loaded,
@@ -21,7 +22,7 @@ pub(super) fn policy(gateway: &Gateway, datapath: &Mutex<Datapath>) {
     };
     log_warnings(&loaded.warnings);
     let steered = loaded.snapshot.infrastructure.steered();
-    let applied = datapath.lock().unwrap_or_else(PoisonError::into_inner).apply(&steered);
+    let applied = datapath.map_or(Ok(Applied::default()), |datapath| super::lock(datapath).apply(&steered));
     match applied {
         Ok(applied) => {
             let policy = gateway.policy.publish(loaded.snapshot);

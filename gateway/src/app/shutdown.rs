@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::control;
 use crate::datapath::Datapath;
 use crate::session::Gateway;
+use crate::telemetry::with_causes;
 
 /// How long connections may take to close.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -39,6 +41,13 @@ pub(super) async fn stop_datapath(datapath: Arc<Mutex<Datapath>>) -> anyhow::Res
     let Some(datapath) = Arc::into_inner(datapath) else { return Ok(()) };
     let datapath = datapath.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     datapath.stop().await.context("the datapath could not be stopped in order")
+}
+
+/// Leaves no control socket that leads nowhere.
+pub(super) fn withdraw_control(gateway: &Gateway) {
+    if let Err(error) = control::withdraw(&gateway.config.state_dir) {
+        tracing::warn!(error = with_causes(&error), "the control socket stays");
+    }
 }
 
 /// A task that panicked is an error of the gateway: a human must know.

@@ -83,7 +83,9 @@ pub enum DatapathError {
         expected: String,
     },
     /// Another gateway uses the pins.
-    #[error("another gateway is running on {path}; stop it first, or set another datapath.pin_dir")]
+    #[error(
+        "another gateway is running on {path}; take over from it (`portreeve run --takeover`), stop it first, or set another datapath.pin_dir"
+    )]
     InUse {
         /// The pin directory.
         path: PathBuf,

@@ -113,6 +113,7 @@ mod tests {
             handshakes_per_source: 2,
             connections_per_source: 3,
             connections: 4,
+            drain_timeout: Duration::from_secs(1),
         }))
     }
 

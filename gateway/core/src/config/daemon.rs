@@ -134,6 +134,8 @@ pub struct Limits {
     pub connections_per_source: u32,
     /// Connections in all (default 16384).
     pub connections: u32,
+    /// How long a gateway that another one took over from may keep its sessions (default 8 h).
+    pub drain_timeout: Duration,
 }
 
 /// Reads the daemon's file, which is TOML.
@@ -167,7 +169,13 @@ fn read(root: Section<'_>) -> Option<Config> {
     let metrics = root.section("metrics", &["listen"]);
     let limits = root.section(
         "limits",
-        &["handshake_timeout", "handshakes_per_source", "connections_per_source", "connections"],
+        &[
+            "handshake_timeout",
+            "handshakes_per_source",
+            "connections_per_source",
+            "connections",
+            "drain_timeout",
+        ],
     );
     let config = Config {
         downstream: DownstreamConfig { host_certificates: downstream.flag("host_certificates") },
@@ -182,6 +190,7 @@ fn read(root: Section<'_>) -> Option<Config> {
             handshakes_per_source: limits.count("handshakes_per_source", 32),
             connections_per_source: limits.count("connections_per_source", 512),
             connections: limits.count("connections", 16_384),
+            drain_timeout: limits.duration("drain_timeout", Duration::from_hours(8)),
         },
         datapath: datapath?,
         recording: recording?,
@@ -368,6 +377,7 @@ mod tests {
                 handshakes_per_source: 32,
                 connections_per_source: 512,
                 connections: 16_384,
+                drain_timeout: Duration::from_hours(8),
             },
         };
         assert_eq!(config, expected);
@@ -384,7 +394,7 @@ mod tests {
             recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
             metrics = { listen = "[::]:9470" }
             access_log = { path = "/var/log/access.json" }
-            limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3 }
+            limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3, drain_timeout = "4m" }
         "#;
         let config = load(text, "portreeve.toml").unwrap();
         let expected = Config {
@@ -415,6 +425,7 @@ mod tests {
                 handshakes_per_source: 1,
                 connections_per_source: 2,
                 connections: 3,
+                drain_timeout: Duration::from_mins(4),
             },
         };
         assert_eq!(config, expected);

@@ -18,6 +18,7 @@ mod other_traffic;
 mod probes;
 mod recordings;
 mod reloads;
+mod takeover;
 mod unfinished;
 
 use std::io::Read;
@@ -56,6 +57,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         host_keys::CHECKS,
         host_certificates::CHECKS,
         lifecycle::CHECKS,
+        takeover::CHECKS,
         interfaces::CHECKS,
         hostile_clients::CHECKS,
         failing_targets::CHECKS,

@@ -1,0 +1,160 @@
+//! The running gateway: one loop that accepts, reloads, looks at interfaces, hands over, and ends.
+//!
+//! Owns every task. The loop waits for nothing but its events: what takes long is a task of its own.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::charge::Charge;
+use super::interfaces::Interfaces;
+use super::signals::{Signals, Told};
+use super::succession::{self, Order, Step};
+use super::takeover::Terms;
+use super::{counters, reload, shutdown};
+use crate::control::Control;
+use crate::datapath::Datapath;
+use crate::http::{Endpoint, Readiness};
+use crate::listener::Listener;
+use crate::session::{self, Gateway};
+use crate::store::FileWatch;
+
+/// By what a gateway is told and asked from outside.
+pub(super) struct Edges {
+    pub(super) signals: Signals,
+    /// Changes of the policy file.
+    pub(super) watch: FileWatch,
+    pub(super) control: Control,
+    pub(super) endpoint: Option<Endpoint>,
+}
+
+/// A gateway that steers, or drains.
+pub(super) struct Daemon {
+    gateway: Arc<Gateway>,
+    listener: Listener,
+    charge: Charge,
+    interfaces: Interfaces,
+    ready: Readiness,
+    signals: Signals,
+    policy_changes: mpsc::Receiver<()>,
+    orders: mpsc::Receiver<Order>,
+    sessions: JoinSet<()>,
+    /// Tasks that run as long as the process.
+    background: JoinSet<()>,
+    /// Tasks that run as long as it is in charge.
+    charged: JoinSet<()>,
+}
+
+impl Daemon {
+    /// Starts every task.
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        edges: Edges,
+        interfaces: Interfaces,
+        listener: Listener,
+        mut datapath: Datapath,
+    ) -> Self {
+        let (ready, mut background, mut charged) = (Readiness::default(), JoinSet::new(), JoinSet::new());
+        if let Some(kernel_log) = datapath.take_kernel_log() {
+            charged.spawn(kernel_log.run());
+        }
+        let datapath = Arc::new(Mutex::new(datapath));
+        if let Some(endpoint) = edges.endpoint {
+            let exposition = gateway.metrics.clone().exposition(counters(&datapath));
+            charged.spawn(endpoint.serve(exposition, ready.clone()));
+        }
+        let (changed, policy_changes) = mpsc::channel(1);
+        background.spawn(edges.watch.report(changed));
+        let (order, orders) = mpsc::channel(1);
+        background.spawn(succession::serve(edges.control, Terms::of(&gateway.config.datapath), order));
+        Self {
+            gateway,
+            listener,
+            charge: Charge::Own(datapath),
+            interfaces,
+            ready,
+            signals: edges.signals,
+            policy_changes,
+            orders,
+            sessions: JoinSet::new(),
+            background,
+            charged,
+        }
+    }
+
+    /// Serves until it is told to stop, or has drained.
+    pub(super) async fn serve(&mut self) {
+        self.look();
+        loop {
+            let idle = self.sessions.is_empty();
+            tokio::select! {
+                accepted = self.listener.accept() => {
+                    self.sessions.spawn(session::serve(Arc::clone(&self.gateway), accepted));
+                }
+                Some(finished) = self.sessions.join_next() => shutdown::log_panic(finished),
+                () = self.interfaces.changed(), if !self.charge.is_over() => self.look(),
+                Some(()) = self.policy_changes.recv() => self.reload(),
+                told = self.signals.next() => match told {
+                    Told::Reload => {
+                        reload::access_log(&self.gateway);
+                        self.reload();
+                    }
+                    Told::Stop(signal) => {
+                        tracing::info!(signal, "stopping");
+                        return;
+                    }
+                },
+                Some(order) = self.orders.recv() => self.obey(order).await,
+                () = self.charge.drained(idle) => {
+                    tracing::info!(sessions = self.gateway.registry.len(), "drained");
+                    return;
+                }
+                Some(finished) = self.background.join_next() => shutdown::log_panic(finished),
+                Some(finished) = self.charged.join_next() => shutdown::log_panic(finished),
+            }
+        }
+    }
+
+    /// The orderly end.
+    ///
+    /// # Errors
+    /// When the datapath cannot be stopped in order.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        self.ready.set(false);
+        drop(self.listener);
+        shutdown::drain(&self.gateway, self.sessions).await;
+        self.background.shutdown().await;
+        self.charged.shutdown().await;
+        match self.charge {
+            Charge::Own(datapath) => {
+                shutdown::withdraw_control(&self.gateway);
+                shutdown::stop_datapath(datapath).await
+            }
+            // They are the successor's.
+            Charge::Lent(_) | Charge::Draining { .. } => Ok(()),
+        }
+    }
+
+    fn look(&mut self) {
+        if let Some(datapath) = self.charge.datapath() {
+            self.interfaces.look(datapath, &self.gateway.metrics, &self.ready);
+        }
+    }
+
+    fn reload(&self) {
+        reload::policy(&self.gateway, self.charge.datapath().map(Arc::as_ref));
+    }
+
+    async fn obey(&mut self, Order { step, done }: Order) {
+        if step == Step::HandOver {
+            self.charged.shutdown().await;
+        }
+        let obeyed = self.charge.obey(step, &self.gateway, &self.listener);
+        if step == Step::TakeBack && obeyed {
+            self.look();
+        }
+        // Who asked waits for the answer, or is gone.
+        done.send(obeyed).ok();
+    }
+}
