@@ -116,24 +116,12 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
 }
 
 /// Attaches the kernel programs, gives them the targets of the policy, and listens for what they
-/// steer. What fails after the first step takes the routes down again.
+/// steer. What fails leaves the connections of a gateway that runs alone, since the listeners are last.
 async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapath, Listener)> {
-    let (mut datapath, warnings) = Datapath::attach(&gateway.config.datapath).await?;
+    let (mut datapath, warnings) = Datapath::attach(&gateway.config.datapath)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    match serve(gateway, &mut datapath, sockets) {
-        Ok(listener) => Ok((datapath, listener)),
-        Err(error) => {
-            if let Err(undo) = datapath.abandon().await {
-                tracing::error!(error = with_causes(&undo), "not all of an unfinished start was undone");
-            }
-            Err(error)
-        }
-    }
-}
-
-fn serve(gateway: &Gateway, datapath: &mut Datapath, sockets: Listeners) -> anyhow::Result<Listener> {
     let steered = datapath.apply(&gateway.policy.current().infrastructure.steered())?;
     tracing::info!(
         added = steered.added,
@@ -144,9 +132,8 @@ fn serve(gateway: &Gateway, datapath: &mut Datapath, sockets: Listeners) -> anyh
     let admission = Admission::new(gateway.config.limits);
     let listener = Listener::new(sockets, admission, gateway.metrics.clone())
         .context("cannot listen for steered connections")?;
-    // Last: what fails before leaves the listeners of a gateway that runs in place.
-    datapath.listen(listener.fds())?;
-    Ok(listener)
+    datapath.listen(listener.fds()).await?;
+    Ok((datapath, listener))
 }
 
 /// Reads the kernel's counters while the datapath lives.

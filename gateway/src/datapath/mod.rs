@@ -61,8 +61,6 @@ pub struct Datapath {
     maps: Maps,
     content: MapContent,
     routes: Routes,
-    /// Whether the rules and routes were not there before.
-    routes_added: bool,
     kernel_log: Option<KernelLog>,
     interfaces: Vec<String>,
     mechanism: TcMechanism,
@@ -93,64 +91,74 @@ impl Datapath {
     /// # Errors
     /// Before anything is changed, when the host cannot steer; later, when the kernel refuses a
     /// step. What ran before then still runs, closed for its targets.
-    pub async fn attach(config: &DatapathConfig) -> Result<(Self, Vec<Warning>), DatapathError> {
-        Self::attach_with(config, TcMechanism::of_this_kernel()).await
+    pub fn attach(config: &DatapathConfig) -> Result<(Self, Vec<Warning>), DatapathError> {
+        Self::attach_with(config, TcMechanism::of_this_kernel())
     }
 
     /// [`Datapath::attach`] by a given mechanism.
     ///
     /// # Errors
     /// As [`Datapath::attach`].
-    pub async fn attach_with(
+    pub fn attach_with(
         config: &DatapathConfig,
         mechanism: TcMechanism,
     ) -> Result<(Self, Vec<Warning>), DatapathError> {
         let warnings = preflight::check(config)?;
+        config.interfaces.iter().try_for_each(|name| preflight::ethernet(name))?;
+        Ok((Self::load(config, &config.interfaces, mechanism)?, warnings))
+    }
+
+    /// [`Datapath::attach`] to close targets before there is a network: to those interfaces that are
+    /// there, and whether or not the host could steer. [`Self::ensure_attached`] tells of the others.
+    ///
+    /// # Errors
+    /// As [`Datapath::attach`].
+    pub fn attach_early(config: &DatapathConfig) -> Result<Self, DatapathError> {
+        preflight::can_attach(config)?;
+        let there = |name: &&String| preflight::ethernet(name).is_ok();
+        let interfaces: Vec<_> = config.interfaces.iter().filter(there).cloned().collect();
+        Self::load(config, &interfaces, TcMechanism::of_this_kernel())
+    }
+
+    fn load(
+        config: &DatapathConfig,
+        interfaces: &[String],
+        mechanism: TcMechanism,
+    ) -> Result<Self, DatapathError> {
         let pins = Pins::new(&config.pin_dir);
         let lock = pins.open()?;
         let mut ebpf = loader::load(config, &pins)?;
         let kernel_log = if config.kernel_log { Some(KernelLog::open(&mut ebpf)?) } else { None };
         let maps = Maps::of(&mut ebpf)?;
         let content = maps.content()?;
-        let routes = Routes::new(config.mark, config.route_table);
-        let routes_added = routes.install().await?;
-        let mut datapath = Self {
+        loader::attach(&mut ebpf, interfaces, &pins, mechanism)?;
+        tracing::info!(?interfaces, ?mechanism, "steering attached");
+        Ok(Self {
             maps,
             content,
-            routes,
-            routes_added,
+            routes: Routes::new(config.mark, config.route_table),
             kernel_log,
             interfaces: config.interfaces.clone(),
             mechanism,
             pins,
             ebpf,
             lock: Some(lock),
-        };
-        if let Err(error) = datapath.attach_programs() {
+        })
+    }
+
+    /// Lets connections to targets in: routes for what is steered, and these listeners, at once and in
+    /// place of any other. They must outlive the handle.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step; rules that were not there before are taken down again.
+    pub async fn listen(&mut self, listeners: ListenerFds<'_>) -> Result<(), DatapathError> {
+        let added = self.routes.install().await?;
+        let listening = self.maps.set_listeners(listeners);
+        if listening.is_err() && added {
             // The first error is the one to tell.
-            datapath.abandon().await.ok();
-            return Err(error);
+            self.routes.remove().await.ok();
         }
-        tracing::info!(interfaces = ?config.interfaces, ?mechanism, "steering attached");
-        Ok((datapath, warnings))
-    }
-
-    /// Makes these listeners the ones that take steered connections, at once and in place of any
-    /// other. They must outlive the handle.
-    ///
-    /// # Errors
-    /// When the kernel refuses one; the other may take connections then.
-    pub fn listen(&mut self, listeners: ListenerFds<'_>) -> Result<(), DatapathError> {
-        self.maps.set_listeners(listeners)
-    }
-
-    /// Gives up what a start has done so far: the rules and routes that it added. Programs and targets
-    /// stay, and the listeners of another process.
-    ///
-    /// # Errors
-    /// The first step that the kernel refuses, after all of them were tried.
-    pub async fn abandon(self) -> Result<(), DatapathError> {
-        if self.routes_added { self.routes.remove().await } else { Ok(()) }
+        listening
     }
 
     /// Gives the lock away, for another process to take over. This one still serves, and must change
@@ -170,7 +178,7 @@ impl Datapath {
         if self.lock.is_none() {
             self.lock = Some(self.pins.open()?);
         }
-        self.attach_programs()?;
+        loader::attach(&mut self.ebpf, &self.interfaces, &self.pins, self.mechanism)?;
         self.content = self.maps.content()?;
         // Kernels exist that lose track of a socket that is put in its own place.
         self.maps.clear_listeners()?;
@@ -207,6 +215,11 @@ impl Datapath {
         interfaces.iter().map(|name| (name.clone(), look(name))).collect()
     }
 
+    /// How many addresses and prefixes are targets.
+    pub fn entries(&self) -> usize {
+        self.content.entries()
+    }
+
     /// Packets by what became of them, since the maps were made; survives restarts.
     ///
     /// # Errors
@@ -230,10 +243,6 @@ impl Datapath {
         let cleared = self.maps.clear_listeners();
         let removed = self.routes.remove().await;
         cleared.and(removed)
-    }
-
-    fn attach_programs(&mut self) -> Result<(), DatapathError> {
-        loader::attach(&mut self.ebpf, &self.interfaces, &self.pins, self.mechanism)
     }
 
     /// Undoes steps of which the last was done in part.
@@ -301,7 +310,8 @@ mod tests {
     /// Compiles only if it holds.
     #[test]
     fn a_datapath_can_move_between_threads() {
-        let _attach: fn(&DatapathConfig) = |config| drop(sendable(Datapath::attach(config)));
+        let _listen: fn(&mut Datapath, ListenerFds<'_>) =
+            |datapath, listeners| drop(sendable(datapath.listen(listeners)));
         let _stop: fn(Datapath) = |datapath| drop(sendable(sendable(datapath).stop()));
         let _log: fn(KernelLog) = |log| drop(sendable(log.run()));
     }

@@ -52,14 +52,18 @@ const SOURCE_ROUTING: [&[&str]; 3] = [
     &["ipv6", "conf", "all", "rpl_seg_enabled"],
 ];
 
-/// Checks everything that steering rests on.
-pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathError> {
+/// Checks what loading and attaching the programs rests on, but for the interfaces.
+pub(super) fn can_attach(config: &DatapathConfig) -> Result<(), DatapathError> {
     let status = Path::new("/proc/self/status");
     let text =
         fs::read_to_string(status).map_err(|source| DatapathError::Proc { path: status.into(), source })?;
     capabilities(&text)?;
-    config.interfaces.iter().try_for_each(|name| ethernet(name))?;
-    bpffs(&config.pin_dir)?;
+    bpffs(&config.pin_dir)
+}
+
+/// Checks everything that steering rests on, but for the interfaces.
+pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathError> {
+    can_attach(config)?;
     let effect = "a packet may name a target as a later hop and so pass the gateway by";
     for path in SOURCE_ROUTING {
         must_be_off(path, effect)?;

@@ -148,8 +148,8 @@ async fn attach(
     listeners: &Listeners,
     mechanism: TcMechanism,
 ) -> Result<(Datapath, Vec<Warning>), DatapathError> {
-    let (mut datapath, warnings) = Datapath::attach_with(config, mechanism).await?;
-    datapath.listen(listeners.fds())?;
+    let (mut datapath, warnings) = Datapath::attach_with(config, mechanism)?;
+    datapath.listen(listeners.fds()).await?;
     Ok((datapath, warnings))
 }
 
