@@ -1,17 +1,22 @@
 //! `portreeve datapath`.
 
+mod attach;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::config::daemon::Config;
 use serde::Serialize;
 
 use super::{ConfigArg, print};
+use crate::control::Peer;
 use crate::datapath;
 
 /// The verbs of `portreeve datapath`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum DatapathCommand {
+    /// Attach the programs with the targets of the policy, without a gateway: targets are closed
+    Attach(attach::AttachArgs),
     /// Show what is attached, and its counters
     Status {
         #[command(flatten)]
@@ -26,12 +31,11 @@ pub(super) enum DatapathCommand {
 
 impl DatapathCommand {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
-        let (Self::Status { config } | Self::Detach { config }) = &self;
-        let config = config.load()?.datapath;
         match self {
-            Self::Status { .. } => print_status(&config, json)?,
-            Self::Detach { .. } => {
-                if !datapath::detach(&config.pin_dir)? {
+            Self::Attach(args) => return args.run(json),
+            Self::Status { config } => print_status(&config.load()?, json)?,
+            Self::Detach { config } => {
+                if !datapath::detach(&config.load()?.datapath.pin_dir)? {
                     print::line("nothing was attached")?;
                 }
             }
@@ -43,20 +47,24 @@ impl DatapathCommand {
 #[derive(Serialize)]
 struct Report {
     attached: bool,
+    /// Process of the gateway in charge.
+    gateway: Option<i32>,
     interfaces: Vec<String>,
     not_attached: Vec<String>,
     targets: usize,
     packets: BTreeMap<&'static str, u64>,
 }
 
-fn print_status(config: &DatapathConfig, json: bool) -> anyhow::Result<()> {
-    let status = datapath::status(config)?;
+fn print_status(config: &Config, json: bool) -> anyhow::Result<()> {
+    let gateway = super::runtime()?.block_on(Peer::connect(&config.state_dir))?.and_then(|peer| peer.pid());
+    let status = datapath::status(&config.datapath)?;
     let attached = status.is_some();
     let status = status.unwrap_or_default();
     if json {
         let packets = status.counters.into_iter().collect();
         let report = Report {
             attached,
+            gateway,
             interfaces: status.interfaces,
             not_attached: status.not_attached,
             targets: status.targets,
@@ -72,6 +80,10 @@ fn print_status(config: &DatapathConfig, json: bool) -> anyhow::Result<()> {
         status.targets,
         if status.interfaces.is_empty() { "no interface".to_owned() } else { status.interfaces.join(", ") }
     ))?;
+    print::line(&match gateway {
+        Some(pid) => format!("a gateway serves them (process {pid})"),
+        None => "no gateway runs: they are closed".to_owned(),
+    })?;
     for interface in status.not_attached {
         print::line(&format!("not attached to {interface}: what comes in there reaches targets directly"))?;
     }

@@ -9,15 +9,20 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum DurationError {
+pub enum DurationError {
+    /// No number with a unit.
     #[error("{0:?} is no duration: write a whole number and a unit, as \"500ms\", \"10s\", \"3m\" or \"1h\"")]
     Malformed(String),
+    /// 0, or too long.
     #[error("{0:?} is out of range: write more than 0 and at most \"24h\"")]
     OutOfRange(String),
 }
 
 /// Reads a whole number with one of the units `ms`, `s`, `m`, `h`; more than 0, at most a day.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+///
+/// # Errors
+/// [`DurationError`].
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let malformed = || DurationError::Malformed(text.to_owned());
     let (number, unit) = text.split_at_checked(digits).ok_or_else(malformed)?;

@@ -6,7 +6,7 @@
 //! file exists is seen by whoever uses it.
 
 pub mod daemon;
-mod duration;
+pub mod duration;
 pub mod policy;
 mod reader;
 mod tree;

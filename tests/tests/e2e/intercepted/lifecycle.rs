@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Targets do not answer; everything else does.
-fn ensure_closed(bed: &Testbed) -> Result<()> {
+pub(super) fn ensure_closed(bed: &Testbed) -> Result<()> {
     for address in [at(TARGET4, SSH_PORT), at(TARGET6, SSH_PORT)] {
         if let Ok(line) = first_line(bed, address) {
             ensure!(line.is_empty(), "{address} answers {line:?}");
@@ -37,7 +37,7 @@ fn ensure_closed(bed: &Testbed) -> Result<()> {
     Ok(())
 }
 
-fn ensure_serves(bed: &Testbed) -> Result<()> {
+pub(super) fn ensure_serves(bed: &Testbed) -> Result<()> {
     for target in [TARGET, TARGET_V6] {
         ensure!(ssh(bed, &[target, "echo again"])?.success()? == "again\n");
     }

@@ -6,6 +6,7 @@
 mod audit;
 mod bad_input;
 mod denials;
+mod early;
 mod failing_targets;
 mod fips;
 mod host_certificates;
@@ -56,6 +57,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         reloads::CHECKS,
         host_keys::CHECKS,
         host_certificates::CHECKS,
+        early::CHECKS,
         lifecycle::CHECKS,
         takeover::CHECKS,
         interfaces::CHECKS,

@@ -15,10 +15,11 @@ use portreeve_tests::raw_client::{Message, RawClient};
 use portreeve_tests::topology::{OPEN4, SSH_PORT, TARGET4, TARGET6, at};
 use portreeve_tests::{Options, Testbed};
 
+use super::lifecycle::ensure_serves;
 use super::reloads::{lasting, wait_for};
 use super::{Check, SOON, metric, policy, sample};
 use crate::beds::{Beds, own};
-use crate::ssh::{LIMIT, TARGET, ssh};
+use crate::ssh::{LIMIT, ssh};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("two_hundred_sessions_live_through_five_takeovers", five_takeovers),
@@ -165,11 +166,6 @@ fn five_takeovers(_: &Beds) -> Result<()> {
         ensure!(!log.contains(bad), "{log}");
     }
     ensure_nothing_passed(&bed)
-}
-
-fn ensure_serves(bed: &Testbed) -> Result<()> {
-    ensure!(ssh(bed, &[TARGET, "echo again"])?.success()? == "again\n");
-    Ok(())
 }
 
 fn nothing_to_take_over(_: &Beds) -> Result<()> {
