@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod app;
 pub mod ca;
+pub mod capabilities;
 pub mod cli;
 pub mod control;
 pub mod datapath;

@@ -60,13 +60,14 @@ const CORE: &[Row] = &[
 ];
 
 /// What every part of the gateway may stand on.
-const GROUND: &[&str] = &["fips", "metrics", "secret_file", "telemetry"];
+const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
 const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ssh", "store"];
 /// What `app` joins beside the leaves.
 const PARTS: &[&str] = &["control", "datapath", "http", "session"];
 
 const GATEWAY: &[Row] = &[
+    row("capabilities", &[]),
     row("fips", &[]),
     row("metrics", &[]),
     row("secret_file", &[]),
@@ -98,6 +99,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aya", &["datapath"]),
     ("aya_log", &["datapath"]),
     ("axum", &["http"]),
+    ("caps", &["capabilities"]),
     ("netlink_packet_route", &["datapath"]),
     ("portreeve_ebpf", &["datapath"]),
     ("portreeve_ssh", &["ca", "fips", "session", "ssh"]),

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bad_input;
+mod capabilities;
 mod denials;
 mod early;
 mod failing_targets;
@@ -68,6 +69,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         other_traffic::CHECKS,
         bad_input::CHECKS,
         audit::CHECKS,
+        capabilities::CHECKS,
         unfinished::CHECKS,
         probes::CHECKS,
     ];
