@@ -9,6 +9,7 @@ mod check_config;
 mod datapath;
 mod explain;
 mod host_keys;
+mod kernel_policies;
 pub mod logs;
 pub mod print;
 mod probe;

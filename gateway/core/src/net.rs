@@ -3,6 +3,8 @@
 //! Invariant: addresses are canonical, an IPv4-mapped IPv6 address is stored as IPv4, so that a
 //! policy written for IPv4 cannot be missed by its mapped spelling.
 
+pub mod flow_box;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 

@@ -11,6 +11,8 @@
 //!
 //! Deliberately absent: logins and targets; an allow here skips nothing that comes later.
 
+pub mod address_rules;
+
 use std::fmt;
 use std::sync::Arc;
 

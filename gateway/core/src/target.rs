@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::port::PortSet;
 
 /// The longest hostname that is accepted, in bytes (RFC 1035 section 2.3.4, without the final dot).
-const MAX_HOSTNAME: usize = 253;
+pub(crate) const MAX_HOSTNAME: usize = 253;
 
 /// Name of a target: ASCII letters, digits, `-` and `.`, stored lower-cased. Several targets may
 /// share one, and a policy then covers all of them.

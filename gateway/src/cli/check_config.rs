@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use portreeve_core::id::Generation;
 use serde::Serialize;
 
+use super::kernel_policies::KernelPolicies;
 use super::{ConfigArg, print};
 use crate::ca::key;
 use crate::recording::recipient;
@@ -35,6 +36,7 @@ struct Report {
     targets: usize,
     applications: usize,
     endpoints: usize,
+    kernel_policies: KernelPolicies,
     warnings: Vec<String>,
 }
 
@@ -52,6 +54,7 @@ impl CheckConfigArgs {
             targets: infrastructure.targets().len(),
             applications: infrastructure.applications().len(),
             endpoints: infrastructure.steered().len(),
+            kernel_policies: KernelPolicies::of(&policy.snapshot.network),
             warnings: policy.warnings,
         };
         if json {
@@ -65,6 +68,9 @@ impl CheckConfigArgs {
             "good: {} targets, {} applications, {} addresses and ports are steered",
             report.targets, report.applications, report.endpoints
         ))?;
+        if !policy.snapshot.network.policies().is_empty() {
+            print::line(&report.kernel_policies.to_string())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -12,6 +12,7 @@ use portreeve_core::network_policy::{self, NetworkVerdict, PolicyTrace};
 use portreeve_core::snapshot::PolicySnapshot;
 use serde::Serialize;
 
+use super::kernel_policies::KernelPolicies;
 use super::{ConfigArg, print};
 use crate::store;
 
@@ -59,7 +60,10 @@ struct Answer {
     granted: bool,
     decided_by: String,
     identity: Option<String>,
+    /// Whether the kernel drops it, so that not even a TCP connection comes up.
+    in_kernel: bool,
     network_policies: Vec<PolicyTrace>,
+    kernel_policies: KernelPolicies,
     #[serde(skip_serializing_if = "Option::is_none")]
     infrastructure: Option<Explanation>,
     /// What makes the answer doubtful.
@@ -104,7 +108,11 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
             infrastructure::explain(&policy.infrastructure, &request),
         )
     });
+    let in_kernel = policy.network.address_rules().blocks(flow).is_some();
     let (granted, decided_by) = match (&verdict, &infrastructure) {
+        (NetworkVerdict::Block { policy, .. }, _) if in_kernel => {
+            (false, format!("the network policy {policy:?} blocks it in the kernel, before any handshake"))
+        }
         (NetworkVerdict::Block { policy, evaluation_error: None }, _) => {
             (false, format!("the network policy {policy:?} blocks it before any SSH byte"))
         }
@@ -123,7 +131,9 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
         granted,
         decided_by,
         identity: identity.map(|identity| identity.email.to_string()),
+        in_kernel,
         network_policies,
+        kernel_policies: KernelPolicies::of(&policy.network),
         infrastructure: infrastructure.map(|(_, explanation)| explanation),
         note: None,
     }
@@ -155,6 +165,9 @@ fn print_for_people(answer: &Answer) -> std::io::Result<()> {
     for trace in &answer.network_policies {
         print::line(&format!("network policy {trace}"))?;
     }
+    if !answer.network_policies.is_empty() {
+        print::line(&answer.kernel_policies.to_string())?;
+    }
     if let Some(infrastructure) = &answer.infrastructure {
         print::line(&infrastructure.to_string())?;
     }
@@ -178,6 +191,45 @@ mod tests {
             assert_eq!(source(text).unwrap().port, port, "{text}");
         }
         assert!(source("nowhere").is_err());
+    }
+
+    #[test]
+    fn what_the_kernel_blocks_is_told() {
+        let text = r#"
+            targets = []
+            [[rules]]
+            name = "low"
+            action = "block"
+            precedence = 1
+            traffic = "net.dst.port < 22"
+            [[rules]]
+            name = "guests"
+            action = "block"
+            precedence = 2
+            traffic = "net.dst.port == 22"
+            identity = 'not (identity.email matches "@example")'
+        "#;
+        let snapshot = policy::load(text, Format::Toml, "policy.toml", Generation(1)).unwrap().snapshot;
+        let told = |port: u16| {
+            let flow = FlowTuple {
+                client: ClientAddr::new("192.0.2.1:5".parse().unwrap()),
+                original_dst: OriginalDst::new(([10, 0, 0, 1], port).into()),
+            };
+            let answer = explain(&snapshot, flow, &Login::new("root").unwrap());
+            (answer.in_kernel, answer.decided_by, answer.kernel_policies.to_string())
+        };
+        let (in_kernel, decided_by, kernel_policies) = told(21);
+        assert!(in_kernel && decided_by.ends_with("\"low\" blocks it in the kernel, before any handshake"));
+        assert!(kernel_policies.contains("alone: \"low\" (ranges: 1); "), "{kernel_policies}");
+        assert!(
+            kernel_policies.contains("from \"guests\" on are decided by the daemon"),
+            "{kernel_policies}"
+        );
+        let (in_kernel, decided_by, _) = told(22);
+        assert!(
+            !in_kernel && decided_by.ends_with("\"guests\" blocks it before any SSH byte"),
+            "{decided_by}"
+        );
     }
 
     #[test]

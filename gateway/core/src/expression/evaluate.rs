@@ -92,7 +92,11 @@ fn any(mut results: impl Iterator<Item = Result<bool, EvaluationError>>) -> Resu
 }
 
 impl Test {
-    fn passes(&self, field: Field, fact: Fact<'_>) -> Result<bool, EvaluationError> {
+    /// Whether a value of `field` passes.
+    ///
+    /// # Errors
+    /// [`EvaluationError`].
+    pub(super) fn passes(&self, field: Field, fact: Fact<'_>) -> Result<bool, EvaluationError> {
         match (self, fact) {
             (Self::In(set), fact) => Ok(set.contains(fact)),
             (Self::NotIn(set), fact) => Ok(!set.contains(fact)),

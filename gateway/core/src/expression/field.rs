@@ -9,6 +9,9 @@ use super::FlowFacts;
 use super::value::{TextType, ValueType};
 use crate::suggest::{is_nearly, nearest};
 
+/// What `net.protocol` is of every flow.
+pub(super) const PROTOCOL: &str = "tcp";
+
 /// A field that an expression may ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -22,7 +25,7 @@ pub(super) enum Field {
     DestinationIp,
     /// Original destination TCP port.
     DestinationPort,
-    /// Always `tcp`.
+    /// Always [`PROTOCOL`].
     Protocol,
     /// Virtual network of the target's address.
     VirtualNetwork,
@@ -112,7 +115,7 @@ impl Field {
             Self::SourceCountry => Facts::optional(facts.source_country),
             Self::DestinationIp => Facts::One(Fact::Ip(original_dst.ip())),
             Self::DestinationPort => Facts::One(Fact::Port(original_dst.port())),
-            Self::Protocol => Facts::One(Fact::Text("tcp")),
+            Self::Protocol => Facts::One(Fact::Text(PROTOCOL)),
             Self::VirtualNetwork => Facts::optional(facts.vnet_id),
             Self::Email => Facts::optional(identity.map(|identity| identity.email.as_str())),
             Self::Name => Facts::optional(identity.and_then(|identity| identity.name.as_deref())),

@@ -34,10 +34,11 @@ mod field;
 mod lexer;
 mod lists;
 mod parser;
+mod region;
 mod set;
 mod syntax;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 use std::fmt;
@@ -54,6 +55,8 @@ use thiserror::Error;
 use evaluate::Predicate;
 use field::Field;
 use syntax::Problem;
+
+use crate::net::flow_box::{Region, TooManyBoxes};
 
 /// The longest source of an expression, in bytes; longer enumerations belong in a list.
 pub const MAX_SOURCE: usize = 65_536;
@@ -99,6 +102,24 @@ impl Expression {
     /// Whether its value may depend on `net.src.port`, which is known of a connection and not of a user.
     pub fn asks_source_port(&self) -> bool {
         self.predicate.asks(Field::SourcePort)
+    }
+
+    /// The flows for which it holds, where everything but addresses, ports and protocol is unknown: a
+    /// comparison with something else counts as `undecided`, negated or not.
+    ///
+    /// With `false` it holds for every flow of the region, whoever connects; with `true` it holds for no
+    /// other flow. Where the two are equal, nothing else matters. Not to be asked of an expression that
+    /// [may fail](Self::may_fail), which is neither true nor false then.
+    ///
+    /// # Errors
+    /// [`TooManyBoxes`].
+    pub fn holding(&self, undecided: bool) -> Result<Region, TooManyBoxes> {
+        region::holding(&self.predicate, undecided)
+    }
+
+    /// Whether [`Self::evaluate`] fails for some facts.
+    pub fn may_fail(&self) -> bool {
+        region::may_fail(&self.predicate)
     }
 
     /// The text it was parsed from.

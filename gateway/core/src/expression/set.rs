@@ -140,6 +140,11 @@ impl<T: Ord + Copy> Ranges<T> {
         Self(disjoint)
     }
 
+    /// The ranges, ascending.
+    pub(super) fn as_slice(&self) -> &[(T, T)] {
+        &self.0
+    }
+
     fn contains(&self, value: T) -> bool {
         let after = self.0.partition_point(|(first, _)| *first <= value);
         after.checked_sub(1).and_then(|index| self.0.get(index)).is_some_and(|(_, last)| value <= *last)

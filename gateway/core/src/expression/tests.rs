@@ -1,6 +1,6 @@
 //! The language as a whole: every field with every operator, precedence, absent facts.
 
-mod generated;
+pub(crate) mod generated;
 mod refused;
 
 use super::*;

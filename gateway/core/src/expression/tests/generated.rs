@@ -10,26 +10,37 @@ use proptest::sample::select;
 
 use super::*;
 
+/// An expression that is known without having been parsed.
 #[derive(Clone, Debug)]
-enum Model {
+pub(crate) enum Model {
     Or(Vec<Model>),
     And(Vec<Model>),
     Not(Box<Model>),
-    PortIs { negated: bool, port: u16, quoted: bool },
-    PortOrder(&'static str, u16),
-    PortIn(Vec<(u16, u16)>),
-    AddressIs { negated: bool, address: IpAddr },
-    AddressInRange(IpAddr, IpAddr),
+    PortIs { side: Side, negated: bool, port: u16, quoted: bool },
+    PortOrder(Side, &'static str, u16),
+    PortIn(Side, Vec<(u16, u16)>),
+    AddressIs { side: Side, negated: bool, address: IpAddr },
+    AddressInRange(Side, IpAddr, IpAddr),
+    ProtocolIs { negated: bool, protocol: &'static str },
+    ProtocolMatches(&'static str),
     EmailIs { negated: bool, email: &'static str },
     EmailEndsWith(&'static str),
     AnyGroupIs { negated: bool, group: &'static str },
     AnyCheckIn(Vec<&'static str>),
 }
 
+/// Whose address or port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Side {
+    Source,
+    Destination,
+}
+
+/// What expressions are asked about.
 #[derive(Clone, Debug)]
-struct World {
-    client: (IpAddr, u16),
-    port: u16,
+pub(crate) struct World {
+    source: (IpAddr, u16),
+    destination: (IpAddr, u16),
     email: Option<&'static str>,
     groups: Vec<&'static str>,
     checks: Vec<&'static str>,
@@ -88,31 +99,71 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+impl Side {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Source => "src",
+            Self::Destination => "dst",
+        }
+    }
+}
+
+impl World {
+    fn side(&self, side: Side) -> (IpAddr, u16) {
+        match side {
+            Side::Source => self.source,
+            Side::Destination => self.destination,
+        }
+    }
+
+    pub(crate) fn flow(&self) -> FlowTuple {
+        FlowTuple {
+            client: ClientAddr::new(self.source.into()),
+            original_dst: OriginalDst::new(self.destination.into()),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        self.email.map(|email| Identity {
+            groups: owned(&self.groups),
+            device_posture: owned(&self.checks),
+            ..Identity::from_email(Email::new(email).unwrap())
+        })
+    }
+}
+
 impl Model {
-    fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         match self {
             Self::Or(parts) => parts.iter().map(|part| part.print_inside(1)).collect::<Vec<_>>().join(" or "),
             Self::And(parts) => {
                 parts.iter().map(|part| part.print_inside(2)).collect::<Vec<_>>().join(" and ")
             }
             Self::Not(part) => format!("not {}", part.print_inside(3)),
-            Self::PortIs { negated, port, quoted: false } => {
-                format!("net.dst.port {} {port}", equal_or_not(*negated))
+            Self::PortIs { side, negated, port, quoted: false } => {
+                format!("net.{}.port {} {port}", side.key(), equal_or_not(*negated))
             }
-            Self::PortIs { negated, port, quoted: true } => {
-                format!("net.dst.port {} \"{port}\"", equal_or_not(*negated))
+            Self::PortIs { side, negated, port, quoted: true } => {
+                format!("net.{}.port {} \"{port}\"", side.key(), equal_or_not(*negated))
             }
-            Self::PortOrder(operator, port) => format!("net.dst.port {operator} {port}"),
-            Self::PortIn(ranges) => {
+            Self::PortOrder(side, operator, port) => format!("net.{}.port {operator} {port}", side.key()),
+            Self::PortIn(side, ranges) => {
                 let items = ranges.iter().map(|(first, last)| {
                     if first == last { first.to_string() } else { format!("{first}..{last}") }
                 });
-                format!("net.dst.port in {{{}}}", items.collect::<Vec<_>>().join(" "))
+                format!("net.{}.port in {{{}}}", side.key(), items.collect::<Vec<_>>().join(" "))
             }
-            Self::AddressIs { negated, address } => {
-                format!("net.src.ip {} {address}", equal_or_not(*negated))
+            Self::AddressIs { side, negated, address } => {
+                format!("net.{}.ip {} {address}", side.key(), equal_or_not(*negated))
             }
-            Self::AddressInRange(first, last) => format!("net.src.ip in {{{first}..{last}}}"),
+            Self::AddressInRange(side, first, last) => {
+                format!("net.{}.ip in {{{first}..{last}}}", side.key())
+            }
+            Self::ProtocolIs { negated, protocol } => {
+                format!("net.protocol {} {}", equal_or_not(*negated), quoted(protocol))
+            }
+            Self::ProtocolMatches(pattern) => format!("net.protocol matches {}", quoted(pattern)),
             Self::EmailIs { negated, email } => {
                 format!("identity.email {} {}", equal_or_not(*negated), quoted(email))
             }
@@ -146,14 +197,18 @@ impl Model {
             Self::Or(parts) => parts.iter().any(|part| part.holds(world)),
             Self::And(parts) => parts.iter().all(|part| part.holds(world)),
             Self::Not(part) => !part.holds(world),
-            Self::PortIs { negated, port, .. } => (world.port == *port) != *negated,
-            Self::PortOrder("<", port) => world.port < *port,
-            Self::PortOrder("<=", port) => world.port <= *port,
-            Self::PortOrder(">", port) => world.port > *port,
-            Self::PortOrder(_, port) => world.port >= *port,
-            Self::PortIn(ranges) => ranges.iter().any(|(first, last)| (*first..=*last).contains(&world.port)),
-            Self::AddressIs { negated, address } => (world.client.0 == *address) != *negated,
-            Self::AddressInRange(first, last) => (*first..=*last).contains(&world.client.0),
+            Self::PortIs { side, negated, port, .. } => (world.side(*side).1 == *port) != *negated,
+            Self::PortOrder(side, "<", port) => world.side(*side).1 < *port,
+            Self::PortOrder(side, "<=", port) => world.side(*side).1 <= *port,
+            Self::PortOrder(side, ">", port) => world.side(*side).1 > *port,
+            Self::PortOrder(side, _, port) => world.side(*side).1 >= *port,
+            Self::PortIn(side, ranges) => {
+                ranges.iter().any(|(first, last)| (*first..=*last).contains(&world.side(*side).1))
+            }
+            Self::AddressIs { side, negated, address } => (world.side(*side).0 == *address) != *negated,
+            Self::AddressInRange(side, first, last) => (*first..=*last).contains(&world.side(*side).0),
+            Self::ProtocolIs { negated, protocol } => (*protocol == "tcp") != *negated,
+            Self::ProtocolMatches(pattern) => *pattern == "^t",
             Self::EmailIs { negated, email } => {
                 world.email.is_some_and(|own| own.eq_ignore_ascii_case(email) != *negated)
             }
@@ -180,20 +235,35 @@ fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![near, near6]
 }
 
-fn atom() -> impl Strategy<Value = Model> {
+fn side() -> impl Strategy<Value = Side> {
+    select(vec![Side::Source, Side::Destination])
+}
+
+/// What asks for addresses, ports and protocol only.
+fn flow_atom() -> impl Strategy<Value = Model> {
     let ends = |(a, b)| if a <= b { (a, b) } else { (b, a) };
     prop_oneof![
-        (any::<bool>(), port(), any::<bool>()).prop_map(|(negated, port, quoted)| Model::PortIs {
-            negated,
-            port,
-            quoted
+        3 => (side(), any::<bool>(), port(), any::<bool>())
+            .prop_map(|(side, negated, port, quoted)| Model::PortIs { side, negated, port, quoted }),
+        3 => (side(), select(vec!["<", "<=", ">", ">="]), port())
+            .prop_map(|(side, op, port)| Model::PortOrder(side, op, port)),
+        3 => (side(), prop::collection::vec((port(), port()).prop_map(ends), 1..5))
+            .prop_map(|(side, ranges)| Model::PortIn(side, ranges)),
+        3 => (side(), any::<bool>(), address())
+            .prop_map(|(side, negated, address)| Model::AddressIs { side, negated, address }),
+        3 => (side(), address(), address()).prop_filter_map("one family, in order", |(side, first, last)| {
+            (first.is_ipv4() == last.is_ipv4() && first <= last)
+                .then_some(Model::AddressInRange(side, first, last))
         }),
-        (select(vec!["<", "<=", ">", ">="]), port()).prop_map(|(op, port)| Model::PortOrder(op, port)),
-        prop::collection::vec((port(), port()).prop_map(ends), 1..5).prop_map(Model::PortIn),
-        (any::<bool>(), address()).prop_map(|(negated, address)| Model::AddressIs { negated, address }),
-        (address(), address()).prop_filter_map("one family, in order", |(first, last)| {
-            (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Model::AddressInRange(first, last))
-        }),
+        1 => (any::<bool>(), select(vec!["tcp", "udp"]))
+            .prop_map(|(negated, protocol)| Model::ProtocolIs { negated, protocol }),
+        1 => select(vec!["^t", "^c"]).prop_map(Model::ProtocolMatches),
+    ]
+}
+
+/// What asks for users.
+fn identity_atom() -> impl Strategy<Value = Model> {
+    prop_oneof![
         (any::<bool>(), select(&EMAILS[..])).prop_map(|(negated, email)| Model::EmailIs { negated, email }),
         select(&SUFFIXES[..]).prop_map(Model::EmailEndsWith),
         (any::<bool>(), select(&NAMES[..])).prop_map(|(negated, group)| Model::AnyGroupIs { negated, group }),
@@ -201,8 +271,8 @@ fn atom() -> impl Strategy<Value = Model> {
     ]
 }
 
-fn model() -> impl Strategy<Value = Model> {
-    atom().prop_recursive(5, 32, 4, |inner| {
+fn of_atoms(atom: impl Strategy<Value = Model> + 'static) -> impl Strategy<Value = Model> {
+    atom.prop_recursive(5, 32, 4, |inner| {
         let chain = || prop::collection::vec(inner.clone(), 2..4);
         prop_oneof![
             chain().prop_map(Model::Or),
@@ -212,12 +282,25 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
-fn world() -> impl Strategy<Value = World> {
+/// Expressions of all kinds.
+pub(crate) fn model() -> impl Strategy<Value = Model> {
+    of_atoms(prop_oneof![5 => flow_atom(), 4 => identity_atom()])
+}
+
+/// Expressions that ask for addresses, ports and protocol only.
+pub(crate) fn flow_model() -> impl Strategy<Value = Model> {
+    of_atoms(flow_atom())
+}
+
+/// Worlds in which what expressions name is found often.
+pub(crate) fn world() -> impl Strategy<Value = World> {
     let names = || prop::collection::vec(select(&NAMES[..]), 0..3);
-    (address(), any::<u16>(), port(), prop::option::of(select(&EMAILS[..])), names(), names()).prop_map(
-        |(address, client_port, port, email, groups, checks)| World {
-            client: (address, client_port),
-            port,
+    let addresses = (address(), address())
+        .prop_filter("one family", |(source, destination)| source.is_ipv4() == destination.is_ipv4());
+    (addresses, port(), port(), prop::option::of(select(&EMAILS[..])), names(), names()).prop_map(
+        |((source, destination), source_port, port, email, groups, checks)| World {
+            source: (source, source_port),
+            destination: (destination, port),
             email,
             groups,
             checks,
@@ -226,20 +309,8 @@ fn world() -> impl Strategy<Value = World> {
 }
 
 fn evaluate(expression: &Expression, world: &World) -> bool {
-    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-    let identity = world.email.map(|email| Identity {
-        groups: owned(&world.groups),
-        device_posture: owned(&world.checks),
-        ..Identity::from_email(Email::new(email).unwrap())
-    });
-    let facts = FlowFacts {
-        flow: FlowTuple {
-            client: ClientAddr::new(world.client.into()),
-            original_dst: OriginalDst::new((IpAddr::from([192, 0, 2, 1]), world.port).into()),
-        },
-        identity: identity.as_ref(),
-        ..unknown()
-    };
+    let identity = world.identity();
+    let facts = FlowFacts { flow: world.flow(), identity: identity.as_ref(), ..unknown() };
     expression.evaluate(&facts).unwrap()
 }
 
