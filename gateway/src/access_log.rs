@@ -33,6 +33,9 @@ pub struct AccessEvent {
     pub session: String,
     /// The user's address and port.
     pub client: String,
+    /// The interface that the connection came in on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress_interface: Option<String>,
     /// The target's address and port.
     pub target: String,
     /// Hostname of the target in the policy.

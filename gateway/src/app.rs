@@ -65,7 +65,7 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     // Watched before it is read, so that no change falls between.
     let watch = FileWatch::new(&config.policy_file)?;
     let policy = store::load(&config.policy_file, Generation(1))?;
-    reload::log_warnings(&policy.warnings);
+    reload::log_warnings(&config, &policy);
     let endpoint = match (config.metrics_listen, start) {
         (Some(addr), Start::Fresh) => Some(Endpoint::bind(addr).await?),
         (Some(addr), Start::Takeover) => Some(Endpoint::bind_or_wait(addr).await?),

@@ -5,6 +5,7 @@
 //! own port from elsewhere, are reset here. Nothing is read from a connection.
 
 pub mod admission;
+mod ingress;
 pub mod socket;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portreeve_core::net::interface::InterfaceName;
 use portreeve_core::net::{ClientAddr, FlowTuple, OriginalDst};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -27,6 +29,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 pub struct Accepted {
     stream: TcpStream,
     flow: FlowTuple,
+    ingress: Option<InterfaceName>,
     permit: Permit,
 }
 
@@ -96,7 +99,11 @@ impl Listener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        Some(Accepted { stream, flow, permit })
+        let ingress = ingress::interface(&stream);
+        if let Err(error) = &ingress {
+            tracing::warn!(client = %flow.client, %error, "the interface of a connection is not known");
+        }
+        Some(Accepted { stream, flow, ingress: ingress.ok(), permit })
     }
 }
 
@@ -104,6 +111,11 @@ impl Accepted {
     /// Who wants to go where.
     pub fn flow(&self) -> FlowTuple {
         self.flow
+    }
+
+    /// The interface that it came in on, where that is known.
+    pub fn ingress(&self) -> Option<&InterfaceName> {
+        self.ingress.as_ref()
     }
 
     /// Resets the connection: the peer gets no SSH byte.

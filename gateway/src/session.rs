@@ -66,6 +66,7 @@ pub async fn serve(gateway: Arc<Gateway>, accepted: Accepted) {
     let flow = accepted.flow();
     let span = tracing::info_span!("session", %id, client = %flow.client, target = %flow.original_dst);
     let mut outcome = SessionOutcome::begin(id, flow, gateway.access_log.clone(), gateway.metrics.clone());
+    outcome.facts().ingress_interface = accepted.ingress().map(ToString::to_string);
     async move {
         let ending = connection(&gateway, id, accepted, &mut outcome).await;
         outcome.finish(ending);
@@ -82,7 +83,7 @@ async fn connection(
     outcome: &mut SessionOutcome,
 ) -> Ending {
     // One snapshot decides everything; network policies come first, and a block is final.
-    let arrival = match Arrival::decide(gateway, id, accepted.flow(), outcome) {
+    let arrival = match Arrival::decide(gateway, id, &accepted, outcome) {
         Ok(arrival) => arrival,
         Err(blocked) => {
             accepted.reset();

@@ -1,9 +1,11 @@
 //! Who is behind a source address.
 //!
 //! Owns the static identity table. Invariant: a prefix belongs to one identity only; the longest
-//! prefix that holds an address wins. No match means unknown, and unknown is denied.
+//! prefix that holds an address wins. No match means unknown, and unknown is denied. An identity that is
+//! bound to interfaces counts on them alone: on any other, and where the interface is not known, nobody is
+//! known at its addresses, and no shorter prefix is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::net::interface::InterfaceName;
 use crate::prefix::{PrefixTable, PrefixTaken};
 
 /// An e-mail address, stored lower-cased: comparisons ignore case.
@@ -45,10 +48,39 @@ pub struct Identity {
     pub certificate_common_name: Option<String>,
 }
 
+/// An identity, and where it counts.
+#[derive(Clone, Debug)]
+pub struct BoundIdentity {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The interfaces on which connections must come in; `None` for any.
+    pub interfaces: Option<Arc<BTreeSet<InterfaceName>>>,
+}
+
 /// Source prefixes and the identity behind each.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityTable {
-    by_prefix: PrefixTable<Arc<Identity>>,
+    by_prefix: PrefixTable<BoundIdentity>,
+    /// All interfaces that some identity is bound to.
+    interfaces: BTreeSet<InterfaceName>,
+}
+
+/// Why nobody is known behind a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unidentified {
+    /// No identity has the address.
+    #[error("nobody is known at {0}")]
+    Unknown(IpAddr),
+    /// The identity at the address is bound to interfaces, and the connection did not come in there.
+    #[error("{address} is known for connections that come in on {} alone, and this one {}", names(.bound), arrival(.ingress))]
+    OtherInterface {
+        /// The source address.
+        address: IpAddr,
+        /// Where its identity counts.
+        bound: Arc<BTreeSet<InterfaceName>>,
+        /// Where the connection came in, if that is known.
+        ingress: Option<InterfaceName>,
+    },
 }
 
 impl Email {
@@ -112,26 +144,63 @@ impl IdentityTable {
     ///
     /// # Errors
     /// The prefix that is given twice.
-    pub fn new(entries: Vec<(IpNet, Arc<Identity>)>) -> Result<Self, IpNet> {
-        let mut by_prefix = PrefixTable::default();
-        for (net, identity) in entries {
-            by_prefix.insert(net, identity).map_err(|PrefixTaken(net)| net)?;
+    pub fn new(entries: Vec<(IpNet, BoundIdentity)>) -> Result<Self, IpNet> {
+        let mut table = Self::default();
+        for (net, bound) in entries {
+            table.interfaces.extend(bound.interfaces.iter().flat_map(|names| names.iter().cloned()));
+            table.by_prefix.insert(net, bound).map_err(|PrefixTaken(net)| net)?;
         }
-        Ok(Self { by_prefix })
+        Ok(table)
     }
 
-    /// The identity behind `ip`, or `None` when nobody is known there.
-    pub fn lookup(&self, ip: IpAddr) -> Option<&Arc<Identity>> {
-        self.by_prefix.longest(ip).map(|(_, identity)| identity)
+    /// The identity behind `ip` for a connection that came in on `ingress`, where that is known.
+    ///
+    /// # Errors
+    /// Why nobody is known there.
+    pub fn lookup(
+        &self,
+        ip: IpAddr,
+        ingress: Option<&InterfaceName>,
+    ) -> Result<&Arc<Identity>, Unidentified> {
+        let (_, BoundIdentity { identity, interfaces }) =
+            self.by_prefix.longest(ip).ok_or(Unidentified::Unknown(ip))?;
+        match interfaces {
+            Some(bound) if !ingress.is_some_and(|ingress| bound.contains(ingress)) => {
+                let (bound, ingress) = (Arc::clone(bound), ingress.cloned());
+                Err(Unidentified::OtherInterface { address: ip, bound, ingress })
+            }
+            Some(_) | None => Ok(identity),
+        }
     }
+
+    /// The interfaces that identities are bound to.
+    pub fn interfaces(&self) -> &BTreeSet<InterfaceName> {
+        &self.interfaces
+    }
+}
+
+fn names(interfaces: &BTreeSet<InterfaceName>) -> String {
+    interfaces.iter().map(InterfaceName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn arrival(ingress: &Option<InterfaceName>) -> String {
+    ingress.as_ref().map_or_else(
+        || "came in on an interface that is not known".to_owned(),
+        |ingress| format!("came in on {ingress}"),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn identity(email: &str) -> Arc<Identity> {
-        Arc::new(Identity::from_email(Email::new(email).unwrap()))
+    fn identity(email: &str) -> BoundIdentity {
+        let identity = Arc::new(Identity::from_email(Email::new(email).unwrap()));
+        BoundIdentity { identity, interfaces: None }
+    }
+
+    fn interface(name: &str) -> InterfaceName {
+        InterfaceName::new(name).unwrap()
     }
 
     #[test]
@@ -141,11 +210,36 @@ mod tests {
             ("10.1.1.7/32".parse().unwrap(), identity("host@example.com")),
         ])
         .unwrap();
-        let email = |ip: &str| table.lookup(ip.parse().unwrap()).map(|i| i.email.to_string());
+        let email = |ip: &str| table.lookup(ip.parse().unwrap(), None).ok().map(|i| i.email.to_string());
         assert_eq!(email("10.1.1.7").as_deref(), Some("host@example.com"));
         assert_eq!(email("::ffff:10.1.1.7").as_deref(), Some("host@example.com"));
         assert_eq!(email("10.1.1.8").as_deref(), Some("net@example.com"));
         assert_eq!(email("11.0.0.1"), None);
+    }
+
+    #[test]
+    fn a_bound_identity_counts_on_its_interfaces_alone_and_hides_what_is_wider() {
+        let bound = BTreeSet::from(["lan0", "lan1.100"].map(interface));
+        let host =
+            BoundIdentity { interfaces: Some(Arc::new(bound.clone())), ..identity("host@example.com") };
+        let table = IdentityTable::new(vec![
+            ("10.0.0.0/8".parse().unwrap(), identity("net@example.com")),
+            ("10.1.1.7/32".parse().unwrap(), host),
+        ])
+        .unwrap();
+        let address: IpAddr = "10.1.1.7".parse().unwrap();
+        for name in ["lan0", "lan1.100"] {
+            assert_eq!(table.lookup(address, Some(&interface(name))).unwrap().email.local_part(), "host");
+        }
+        for (name, told) in
+            [(Some("wan0"), "this one came in on wan0"), (Some("lan1"), "on lan1"), (None, "not known")]
+        {
+            let denied = table.lookup(address, name.map(interface).as_ref()).unwrap_err().to_string();
+            assert!(denied.starts_with("10.1.1.7 is known for connections that come in on lan0, lan1.100"));
+            assert!(denied.ends_with(told), "{denied}");
+        }
+        assert!(table.lookup("10.1.1.8".parse().unwrap(), Some(&interface("wan0"))).is_ok());
+        assert_eq!(table.interfaces(), &bound);
     }
 
     #[test]

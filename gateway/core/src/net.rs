@@ -4,6 +4,7 @@
 //! policy written for IPv4 cannot be missed by its mapped spelling.
 
 pub mod flow_box;
+pub mod interface;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::expression::FlowFacts;
 use crate::geo::{CountryCode, GeoTable};
 use crate::id::Generation;
-use crate::identity::{Identity, IdentityTable};
+use crate::identity::{Identity, IdentityTable, Unidentified};
 use crate::infrastructure::{AccessRequest, InfrastructureSet};
 use crate::login::Login;
 use crate::net::FlowTuple;
+use crate::net::interface::InterfaceName;
 use crate::network_policy::{self, NetworkPolicySet, NetworkVerdict};
 
 /// A validated policy file.
@@ -28,9 +29,16 @@ pub struct PolicySnapshot {
 }
 
 impl PolicySnapshot {
-    /// The identity behind an address.
-    pub fn identify(&self, ip: IpAddr) -> Option<&Arc<Identity>> {
-        self.identities.lookup(ip)
+    /// The identity behind the source address of a flow that came in on `ingress`, where that is known.
+    ///
+    /// # Errors
+    /// Why nobody is known there.
+    pub fn identify(
+        &self,
+        ip: IpAddr,
+        ingress: Option<&InterfaceName>,
+    ) -> Result<&Arc<Identity>, Unidentified> {
+        self.identities.lookup(ip, ingress)
     }
 
     /// ISO 3166-1 alpha-2 code of the country of an address.

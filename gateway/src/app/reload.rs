@@ -2,6 +2,10 @@
 
 use std::sync::Mutex;
 
+use portreeve_core::config::agreement;
+use portreeve_core::config::daemon::Config;
+use portreeve_core::config::policy::LoadedPolicy;
+
 use crate::datapath::{Applied, Datapath};
 use crate::session::Gateway;
 use crate::store;
@@ -20,7 +24,7 @@ pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
             return;
         }
     };
-    log_warnings(&loaded.warnings);
+    log_warnings(&gateway.config, &loaded);
     let steered = loaded.snapshot.infrastructure.steered();
     let applied = datapath.map_or(Ok(Applied::default()), |datapath| super::lock(datapath).apply(&steered));
     match applied {
@@ -52,8 +56,8 @@ pub(super) fn access_log(gateway: &Gateway) {
 }
 
 /// Says what the author of a policy probably did not mean.
-pub(super) fn log_warnings(warnings: &[String]) {
-    for warning in warnings {
+pub(super) fn log_warnings(config: &Config, policy: &LoadedPolicy) {
+    for warning in policy.warnings.iter().chain(&agreement::warnings(config, &policy.snapshot)) {
         tracing::warn!("policy: {warning}");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use portreeve_core::config::agreement;
 use portreeve_core::id::Generation;
 use serde::Serialize;
 
@@ -49,13 +50,15 @@ impl CheckConfigArgs {
             key::load_account_secret(&config.state_dir)?;
             recipient::load(&config.recording.recipient_key_file)?;
         }
+        let mut warnings = policy.warnings;
+        warnings.extend(agreement::warnings(&config, &policy.snapshot));
         let infrastructure = &policy.snapshot.infrastructure;
         let report = Report {
             targets: infrastructure.targets().len(),
             applications: infrastructure.applications().len(),
             endpoints: infrastructure.steered().len(),
             kernel_policies: KernelPolicies::of(&policy.snapshot.network),
-            warnings: policy.warnings,
+            warnings,
         };
         if json {
             print::json(&report)?;

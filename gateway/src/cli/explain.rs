@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use portreeve_core::id::Generation;
+use portreeve_core::identity::Unidentified;
 use portreeve_core::infrastructure::{self, Explanation};
 use portreeve_core::login::Login;
+use portreeve_core::net::interface::InterfaceName;
 use portreeve_core::net::{ClientAddr, FlowTuple, OriginalDst};
 use portreeve_core::network_policy::{self, NetworkVerdict, PolicyTrace};
 use portreeve_core::snapshot::PolicySnapshot;
@@ -28,6 +30,9 @@ Exit status 0 means granted, 3 means denied.
 Example:
   portreeve explain --from 10.1.1.7 --to 10.2.0.5:22 --login root
 
+The interface matters only where the user's identity is bound to some:
+  portreeve explain --from 10.1.1.7 --interface lan0 --to 10.2.0.5:22 --login root
+
 A port of the user's side matters only where a rule asks for net.src.port:
   portreeve explain --from 10.1.1.7:50000 --to 10.2.0.5:22 --login root
   portreeve explain --from '[2001:db8::7]:50000' --to '[2001:db8:2::5]:22' --login root")]
@@ -40,6 +45,9 @@ pub(super) struct ExplainArgs {
     /// The user's address, and the port they connect from
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
     from: Source,
+    /// The interface that the connection comes in on
+    #[arg(long, value_name = "NAME", value_parser = InterfaceName::new)]
+    interface: Option<InterfaceName>,
     /// The target's address and port
     #[arg(long, value_name = "ADDR:PORT")]
     to: SocketAddr,
@@ -82,10 +90,11 @@ impl ExplainArgs {
             client: ClientAddr::new(SocketAddr::new(self.from.ip, self.from.port.unwrap_or(0))),
             original_dst: OriginalDst::new(self.to),
         };
-        let mut answer = explain(&policy, flow, &Login::new(&self.login)?);
-        if self.from.port.is_none() {
-            answer.note = port_asked_for(&policy);
-        }
+        let mut answer = explain(&policy, flow, self.interface.as_ref(), &Login::new(&self.login)?);
+        let port = self.from.port.is_none().then(|| port_asked_for(&policy)).flatten();
+        let interface = self.interface.is_none().then(|| interface_asked_for(&policy, flow)).flatten();
+        let notes: Vec<_> = [port, interface].into_iter().flatten().collect();
+        answer.note = (!notes.is_empty()).then(|| notes.join("; "));
         if json {
             print::json(&answer)?;
         } else {
@@ -96,12 +105,18 @@ impl ExplainArgs {
 }
 
 /// Decides as a connection would be decided: identity, network policies, infrastructure policies.
-fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
-    let identity = policy.identify(flow.client.ip());
+fn explain(
+    policy: &PolicySnapshot,
+    flow: FlowTuple,
+    ingress: Option<&InterfaceName>,
+    login: &Login,
+) -> Answer {
+    let identified = policy.identify(flow.client.ip(), ingress);
+    let identity = identified.as_ref().ok();
     let facts = policy.facts(flow, identity.map(AsRef::as_ref));
     let network_policies = network_policy::explain(&policy.network, &facts);
     let verdict = policy.network_verdict(flow, identity.map(AsRef::as_ref));
-    let infrastructure = identity.map(|identity| {
+    let infrastructure = identified.as_ref().map(|identity| {
         let request = policy.access_request(flow, identity, login);
         (
             infrastructure::authorize(&policy.infrastructure, &request),
@@ -119,11 +134,9 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
         (NetworkVerdict::Block { policy, evaluation_error: Some(error) }, _) => {
             (false, format!("the network policy {policy:?} cannot be evaluated, which blocks: {error}"))
         }
-        (NetworkVerdict::Intercept { .. }, None) => {
-            (false, format!("nobody is known at {}", flow.client.ip()))
-        }
-        (NetworkVerdict::Intercept { .. }, Some((Err(denial), _))) => (false, denial.to_string()),
-        (NetworkVerdict::Intercept { .. }, Some((Ok(grant), _))) => {
+        (NetworkVerdict::Intercept { .. }, Err(unidentified)) => (false, unidentified.to_string()),
+        (NetworkVerdict::Intercept { .. }, Ok((Err(denial), _))) => (false, denial.to_string()),
+        (NetworkVerdict::Intercept { .. }, Ok((Ok(grant), _))) => {
             (true, format!("granted by {}", grant.granted_by().join(", ")))
         }
     };
@@ -134,7 +147,7 @@ fn explain(policy: &PolicySnapshot, flow: FlowTuple, login: &Login) -> Answer {
         in_kernel,
         network_policies,
         kernel_policies: KernelPolicies::of(&policy.network),
-        infrastructure: infrastructure.map(|(_, explanation)| explanation),
+        infrastructure: infrastructure.ok().map(|(_, explanation)| explanation),
         note: None,
     }
 }
@@ -147,6 +160,13 @@ fn port_asked_for(policy: &PolicySnapshot) -> Option<String> {
         let names = names.join(", ");
         format!("{names}: asks for net.src.port, which was taken as 0: give it with --from ADDR:PORT")
     })
+}
+
+/// Says that a missing interface has made the user nobody.
+fn interface_asked_for(policy: &PolicySnapshot, flow: FlowTuple) -> Option<String> {
+    let identified = policy.identify(flow.client.ip(), None);
+    matches!(identified, Err(Unidentified::OtherInterface { .. }))
+        .then(|| "the identity is bound to interfaces: give one with --interface NAME".to_owned())
 }
 
 /// `ADDR`, `IPV4:PORT` or `[IPV6]:PORT`.
@@ -215,7 +235,7 @@ mod tests {
                 client: ClientAddr::new("192.0.2.1:5".parse().unwrap()),
                 original_dst: OriginalDst::new(([10, 0, 0, 1], port).into()),
             };
-            let answer = explain(&snapshot, flow, &Login::new("root").unwrap());
+            let answer = explain(&snapshot, flow, None, &Login::new("root").unwrap());
             (answer.in_kernel, answer.decided_by, answer.kernel_policies.to_string())
         };
         let (in_kernel, decided_by, kernel_policies) = told(21);

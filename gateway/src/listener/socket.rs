@@ -4,7 +4,8 @@
 //! are not the gateway's; each is bound to the loopback address and an ephemeral port of its own
 //! process. Neither matters to steering, which names the socket itself, but the loopback address
 //! keeps the network from connecting to them directly, and the port of its own lets an old and a
-//! new process serve side by side.
+//! new process serve side by side. They ask for packet information, which [`super::ingress`] reads from
+//! each connection.
 //!
 //! A local process can still connect to a listener. Its connection has the listener's port as local
 //! port; [`ListenerPorts::is_direct`] tells it from a steered one, whose local address is the
@@ -112,11 +113,13 @@ fn listen(family: AddressFamily) -> io::Result<TcpListener> {
     let fd = socket::socket(family, SockType::Stream, flags, None)?;
     if family == AddressFamily::Inet {
         setsockopt(&fd, sockopt::IpTransparent, &true)?;
+        setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
         let addr = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
         socket::bind(fd.as_raw_fd(), &addr)?;
     } else {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
         set_ipv6_transparent(fd.as_raw_fd())?;
+        setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
         let addr = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0));
         socket::bind(fd.as_raw_fd(), &addr)?;
     }
@@ -133,6 +136,24 @@ fn set_ipv6_transparent(fd: RawFd) -> io::Result<()> {
     let result =
         unsafe { libc::setsockopt(fd, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, (&raw const on).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads a socket option of any length into `value`; returns how many bytes of it are the option's.
+///
+/// # Errors
+/// Of `getsockopt`.
+#[expect(unsafe_code, reason = "nix has no type for options that are control messages")]
+pub(super) fn read_option(
+    fd: RawFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length: libc::socklen_t = value.len().try_into().map_err(io::Error::other)?;
+    // SAFETY: pointer and length describe `value`, which nobody else has and which outlives the call; the
+    // kernel writes at most `length` bytes, of which every value is a valid `u8`.
+    let result = unsafe { libc::getsockopt(fd, level, option, value.as_mut_ptr().cast(), &raw mut length) };
+    if result == 0 { length.try_into().map_err(io::Error::other) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! The user reads what they can act on; the log holds the whole chain of causes.
 
+use portreeve_core::identity::Unidentified;
 use portreeve_core::net::FlowTuple;
 use portreeve_ssh::text::TerminalText;
 
@@ -35,11 +36,16 @@ impl Refusal {
     }
 }
 
-pub(super) fn unknown_identity(flow: FlowTuple) -> Refusal {
-    Refusal::new(
-        Outcome::UnknownIdentity,
-        format!("nobody is known at your address {}; ask the operator of this gateway", flow.client.ip()),
-    )
+/// The user does not read where else their address would be known.
+pub(super) fn unidentified_user(why: &Unidentified) -> Refusal {
+    let text = match why {
+        Unidentified::Unknown(address) => format!("nobody is known at your address {address}"),
+        Unidentified::OtherInterface { address, .. } => {
+            format!("nobody is known at your address {address} on the network that you came in by")
+        }
+    };
+    let text = format!("{text}; ask the operator of this gateway");
+    Refusal::with_text(Outcome::UnknownIdentity, &text, why.to_string())
 }
 
 pub(super) fn unreachable(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {

@@ -10,6 +10,7 @@ use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
 use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::net::FlowTuple;
+use portreeve_core::net::interface::InterfaceName;
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::snapshot::PolicySnapshot;
 use tokio::sync::{oneshot, watch};
@@ -28,6 +29,8 @@ pub enum End {
 pub struct Basis {
     /// Who connected to what.
     pub flow: FlowTuple,
+    /// The interface that they came in on, where that is known.
+    pub ingress: Option<InterfaceName>,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What was granted.
@@ -170,7 +173,8 @@ impl Drop for Entry {
 /// Decides again about a session, as if it connected now; the sentence says what is missing.
 fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
     let identity = policy
-        .identify(basis.flow.client.ip())
+        .identify(basis.flow.client.ip(), basis.ingress.as_ref())
+        .ok()
         .filter(|identity| identity.email == basis.identity.email)
         .ok_or("your identity is no longer known at your address")?;
     let command_logging = match policy.network_verdict(basis.flow, Some(identity)) {
@@ -233,7 +237,7 @@ mod tests {
             client: ClientAddr::new("192.0.2.1:40000".parse().unwrap()),
             original_dst: OriginalDst::new("10.1.2.3:22".parse().unwrap()),
         };
-        let identity = Arc::clone(policy.identify(flow.client.ip()).unwrap());
+        let identity = Arc::clone(policy.identify(flow.client.ip(), None).unwrap());
         let login = Login::new("alice").unwrap();
         let request = policy.access_request(flow, &identity, &login);
         let grant = authorize(&policy.infrastructure, &request).unwrap();
@@ -241,7 +245,7 @@ mod tests {
         else {
             panic!("blocked");
         };
-        Basis { flow, identity, grant, command_logging }
+        Basis { flow, ingress: None, identity, grant, command_logging }
     }
 
     #[test]

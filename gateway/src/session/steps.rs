@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use portreeve_core::host_certificate::HostCertificateSpec;
 use portreeve_core::id::SessionId;
-use portreeve_core::identity::Identity;
+use portreeve_core::identity::{Identity, Unidentified};
 use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::login::Login;
 use portreeve_core::net::FlowTuple;
+use portreeve_core::net::interface::InterfaceName;
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::record::RecordEvent;
 use portreeve_core::snapshot::PolicySnapshot;
@@ -19,9 +20,10 @@ use super::Gateway;
 use super::dialled::Dialled;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
-use super::refusal::{Refusal, ended, recording_failed, unknown_identity};
+use super::refusal::{Refusal, ended, recording_failed, unidentified_user};
 use super::registry::{Basis, Entry};
 use super::target::{DialledTarget, FurtherHostKeys, ShownTarget};
+use crate::listener::Accepted;
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::recording::{Recorder, Reservation};
 use crate::ssh::downstream::DownstreamSession;
@@ -34,8 +36,9 @@ pub(super) struct Arrival<'g> {
     gateway: &'g Gateway,
     id: SessionId,
     flow: FlowTuple,
+    ingress: Option<InterfaceName>,
     policy: Arc<PolicySnapshot>,
-    identity: Option<Arc<Identity>>,
+    identity: Result<Arc<Identity>, Unidentified>,
     command_logging: bool,
 }
 
@@ -44,6 +47,7 @@ pub(super) struct KnownUser<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) id: SessionId,
     pub(super) flow: FlowTuple,
+    ingress: Option<InterfaceName>,
     policy: Arc<PolicySnapshot>,
     pub(super) identity: Arc<Identity>,
     command_logging: bool,
@@ -72,15 +76,16 @@ impl<'g> Arrival<'g> {
     pub(super) fn decide(
         gateway: &'g Gateway,
         id: SessionId,
-        flow: FlowTuple,
+        accepted: &Accepted,
         outcome: &mut SessionOutcome,
     ) -> Result<Self, Ending> {
+        let (flow, ingress) = (accepted.flow(), accepted.ingress().cloned());
         let policy = gateway.policy.current();
-        let identity = policy.identify(flow.client.ip()).cloned();
+        let identity = policy.identify(flow.client.ip(), ingress.as_ref()).cloned();
         let facts = outcome.facts();
         facts.generation = policy.generation.0;
-        facts.email = identity.as_ref().map(|identity| identity.email.to_string());
-        match policy.network_verdict(flow, identity.as_deref()) {
+        facts.email = identity.as_ref().ok().map(|identity| identity.email.to_string());
+        match policy.network_verdict(flow, identity.as_deref().ok()) {
             NetworkVerdict::Block { policy, evaluation_error } => {
                 facts.network_policy = Some(policy.to_string());
                 let reason = match evaluation_error {
@@ -91,15 +96,15 @@ impl<'g> Arrival<'g> {
             }
             NetworkVerdict::Intercept { policy: matched, command_logging } => {
                 facts.network_policy = matched.map(|name| name.to_string());
-                Ok(Self { gateway, id, flow, policy, identity, command_logging })
+                Ok(Self { gateway, id, flow, ingress, policy, identity, command_logging })
             }
         }
     }
 
     /// Reserves the recording, then dials the target.
     pub(super) async fn dial(self, outcome: &mut SessionOutcome) -> Result<Dialled<'g>, Refusal> {
-        let Self { gateway, id, flow, policy, identity, command_logging } = self;
-        let identity = identity.ok_or_else(|| unknown_identity(flow))?;
+        let Self { gateway, id, flow, ingress, policy, identity, command_logging } = self;
+        let identity = identity.map_err(|unidentified| unidentified_user(&unidentified))?;
         let Some(target) = policy.infrastructure.target_at(flow.original_dst) else {
             let reason = format!("{} is no target any more; connect again", flow.original_dst);
             return Err(Refusal::new(Outcome::NoTarget, reason));
@@ -111,7 +116,7 @@ impl<'g> Arrival<'g> {
             .map_err(|error| recording_failed(&error))?;
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
         let target = DialledTarget::dial(gateway, flow, target.legacy).await?;
-        let user = KnownUser { gateway, id, flow, policy, identity, command_logging };
+        let user = KnownUser { gateway, id, flow, ingress, policy, identity, command_logging };
         Ok(Dialled { user, reservation, target, vouching })
     }
 }
@@ -154,6 +159,7 @@ impl KnownUser<'_> {
     fn enter_registry(&self, grant: &AccessGrant) -> Entry {
         let basis = Basis {
             flow: self.flow,
+            ingress: self.ingress.clone(),
             identity: Arc::clone(&self.identity),
             grant: grant.clone(),
             command_logging: self.command_logging,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::reader::{Object, Problems};
 use super::tree::{self, Node};
 use super::{ConfigErrors, Format, duration};
+use crate::net::interface::InterfaceName;
 
 const SECTIONS: &[&str] = &[
     "state_dir",
@@ -22,9 +23,6 @@ const SECTIONS: &[&str] = &[
     "access_log",
     "limits",
 ];
-
-/// The longest name of a network interface (IFNAMSIZ without its terminator).
-const MAX_INTERFACE_NAME: usize = 15;
 
 /// Routing tables that the kernel uses itself: default, main, local (`rt_tables`).
 const KERNEL_TABLES: [u32; 3] = [253, 254, 255];
@@ -210,7 +208,8 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
         section.problems.error(node, "name at least one interface");
     }
     for node in nodes {
-        let Some(name) = section.problems.parsed(node, interface) else { continue };
+        let Some(name) = section.problems.parsed(node, InterfaceName::new) else { continue };
+        let name = name.to_string();
         if interfaces.contains(&name) {
             section.problems.error(node, format_args!("the interface {name:?} is named twice: take one out"));
         } else {
@@ -276,16 +275,6 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("{text:?} is no absolute path: begin it with /"))
     }
-}
-
-fn interface(text: &str) -> Result<String, String> {
-    let fits = (1..=MAX_INTERFACE_NAME).contains(&text.len()) && !matches!(text, "." | "..");
-    if fits && !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':')) {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "{text:?} is no name of an interface: write one that `ip link` shows, at most {MAX_INTERFACE_NAME} characters"
-    ))
 }
 
 impl<'t> Section<'t> {

@@ -13,6 +13,7 @@ mod fips;
 mod host_certificates;
 mod host_keys;
 mod hostile_clients;
+mod ingress;
 mod interfaces;
 mod lifecycle;
 mod old_targets;
@@ -62,6 +63,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         lifecycle::CHECKS,
         takeover::CHECKS,
         interfaces::CHECKS,
+        ingress::CHECKS,
         hostile_clients::CHECKS,
         failing_targets::CHECKS,
         old_targets::CHECKS,

@@ -43,7 +43,8 @@ fn two_users() -> Result<Testbed> {
     own(&Options { policy: Some(policy("\"alice\"", "")), ..Options::default() })
 }
 
-fn ends_only_alice(next_policy: &str, bed: &Testbed) -> Result<()> {
+/// That a policy ends the live session of alice, and of nobody else.
+pub(super) fn ends_only_alice(next_policy: &str, bed: &Testbed) -> Result<()> {
     let mut alice = lasting(bed, "10.1.1.2", "alice_lasts")?;
     let mut bob = lasting(bed, "10.1.1.9", "bob_lasts")?;
     bed.gateway()?.files().write_policy(next_policy)?;

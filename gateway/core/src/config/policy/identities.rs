@@ -1,17 +1,19 @@
 //! `identities`: the static table of who is behind which address.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::super::reader::{Object, Problems};
 use super::super::tree::{Node, Value};
-use crate::identity::{Email, Identity, IdentityTable};
+use crate::identity::{BoundIdentity, Email, Identity, IdentityTable};
+use crate::net::interface::InterfaceName;
 use crate::prefix;
 
 const KEYS: &[&str] = &[
     "addresses",
+    "interfaces",
     "email",
     "name",
     "groups",
@@ -29,7 +31,9 @@ pub(super) fn read<'t>(nodes: &'t [Node<'t>], problems: &'t Problems) -> Option<
     let mut lines: HashMap<IpNet, usize> = HashMap::new();
     for node in nodes {
         let Some(object) = Object::open(node, problems, KEYS) else { continue };
-        let identity = read_identity(object, problems).map(Arc::new);
+        let interfaces = object.find("interfaces").map(|node| Arc::new(read_interfaces(node, problems)));
+        let identity = read_identity(object, problems)
+            .map(|identity| BoundIdentity { identity: Arc::new(identity), interfaces });
         let addresses = object.need("addresses", "addresses = [\"192.0.2.10\"]");
         let nets = addresses.map_or(&[][..], |node| problems.list(node));
         if let Some(node) = addresses.filter(|_| nets.is_empty()) {
@@ -41,7 +45,7 @@ pub(super) fn read<'t>(nodes: &'t [Node<'t>], problems: &'t Problems) -> Option<
                 let message = "an address or prefix belongs to one identity only";
                 problems.error(node, format_args!("{net} is given already in line {line}: {message}"));
             } else if let Some(identity) = &identity {
-                entries.push((net, Arc::clone(identity)));
+                entries.push((net, identity.clone()));
             }
         }
     }
@@ -68,6 +72,15 @@ fn read_identity(object: Object<'_>, problems: &Problems) -> Option<Identity> {
         certificate_common_name: owned("certificate_common_name"),
         email: email?,
     })
+}
+
+/// Where an identity counts. None at all would be nowhere, which is not what leaving the key out means.
+fn read_interfaces<'t>(node: &'t Node<'t>, problems: &Problems) -> BTreeSet<InterfaceName> {
+    let nodes = problems.list(node);
+    if nodes.is_empty() {
+        problems.error(node, "name at least one interface, or leave the key out for all of them");
+    }
+    nodes.iter().filter_map(|node| problems.parsed(node, InterfaceName::new)).collect()
 }
 
 /// A table whose values are strings or arrays of strings.

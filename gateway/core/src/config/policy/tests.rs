@@ -59,7 +59,7 @@ fn flow(from: &str, to: &str) -> FlowTuple {
 /// Whether the whole path of a connection ends in a grant.
 fn admitted(snapshot: &PolicySnapshot, from: &str, to: &str, login: &str) -> bool {
     let flow = flow(from, to);
-    let Some(identity) = snapshot.identify(flow.client.ip()) else { return false };
+    let Ok(identity) = snapshot.identify(flow.client.ip(), None) else { return false };
     if matches!(snapshot.network_verdict(flow, Some(identity)), NetworkVerdict::Block { .. }) {
         return false;
     }
@@ -151,7 +151,7 @@ fn facts_hold_what_the_file_says_of_both_ends() {
     ) + "geo = []\n";
     let text = text.replace("geo = []", "[[geo]]\ncountry = \"de\"\nprefixes = [\"192.0.2.0/24\"]");
     let snapshot = toml(&text).unwrap().snapshot;
-    let identity = snapshot.identify("192.0.2.10".parse().unwrap());
+    let identity = snapshot.identify("192.0.2.10".parse().unwrap(), None).ok();
     let facts = snapshot.facts(flow("192.0.2.10", "[::ffff:10.0.0.1]:22"), identity.map(|one| &**one));
     assert_eq!(facts.source_country, Some("DE"));
     assert_eq!(facts.vnet_id, Some("v1"));
@@ -257,7 +257,7 @@ fn permissions_and_alias_are_read() {
         "allow_email_alias = true, permit_pty = false, permit_x11_forwarding = false",
     );
     let snapshot = toml(&text).unwrap().snapshot;
-    let identity = Identity::clone(snapshot.identify("192.0.2.10".parse().unwrap()).unwrap());
+    let identity = Identity::clone(snapshot.identify("192.0.2.10".parse().unwrap(), None).unwrap());
     let login = Login::new("alice").unwrap();
     let flow = flow("192.0.2.10", "10.0.0.1:22");
     let request = snapshot.access_request(flow, &identity, &login);

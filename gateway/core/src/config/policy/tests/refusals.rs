@@ -178,6 +178,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "policy.toml:17: identities[0].addresses: name at least one address or prefix",
     ),
     (
+        "email = \"alice@example.com\"\n",
+        "email = \"alice@example.com\"\ninterfaces = []\n",
+        "policy.toml:19: identities[0].interfaces: name at least one interface, or leave the key out for all of them",
+    ),
+    (
+        "email = \"alice@example.com\"\n",
+        "email = \"alice@example.com\"\ninterfaces = [\"lan0\", \"lan 1\"]\n",
+        "policy.toml:19: identities[0].interfaces[1]: \"lan 1\" is no name of an interface: write one that `ip link` shows, at most 15 characters",
+    ),
+    (
         "addresses = [\"192.0.2.10\"]",
         "addresses = [\"192.0.2.10\", \"192.0.2.10/32\"]",
         "policy.toml:17: identities[0].addresses[1]: 192.0.2.10/32 is given already in line 17: an address or prefix belongs to one identity only",
@@ -295,7 +305,7 @@ const CLASHES: &[(&str, &str)] = &[
     ),
     (
         "contact = \"it@example.com\"",
-        "policy.toml:20: identities[0].contact: there is no key \"contact\" here: write one of addresses, email, name, groups, auth_methods, login_method, device_posture, oidc_claims, saml_attributes, certificate_common_name",
+        "policy.toml:20: identities[0].contact: there is no key \"contact\" here: write one of addresses, interfaces, email, name, groups, auth_methods, login_method, device_posture, oidc_claims, saml_attributes, certificate_common_name",
     ),
 ];
 
