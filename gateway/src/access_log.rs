@@ -38,6 +38,9 @@ pub struct AccessEvent {
     pub ingress_interface: Option<String>,
     /// The target's address and port.
     pub target: String,
+    /// The address and port that the target was dialled from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dialled_from: Option<String>,
     /// Hostname of the target in the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,

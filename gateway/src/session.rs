@@ -4,6 +4,7 @@
 //! skipped: the user's SSH handshake needs a dialled target, a recorder needs a grant, a log-in needs
 //! a recorder. A step that fails ends the connection with a [`Refusal`] that the user reads.
 
+mod dial;
 mod dialled;
 mod observer;
 pub mod outcome;

@@ -54,6 +54,18 @@ pub struct Target {
     pub tags: Tags,
     /// Whether the gateway offers it algorithms that are no longer secure, after all others.
     pub legacy: bool,
+    /// Whose address the gateway dials it from.
+    pub source_address: SourceAddress,
+}
+
+/// Whose address a target sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// The gateway's own.
+    #[default]
+    Gateway,
+    /// The user's.
+    Client,
 }
 
 /// Tags of a target, or tags that a selector asks for: name to values. Case matters.
@@ -199,7 +211,13 @@ mod tests {
 
     fn target(hostname: &str, tags: Pairs<'_>) -> Target {
         let hostname = Hostname::new(hostname).unwrap();
-        Target { hostname, addresses: Vec::new(), tags: tags_of(tags), legacy: false }
+        Target {
+            hostname,
+            addresses: Vec::new(),
+            tags: tags_of(tags),
+            legacy: false,
+            source_address: SourceAddress::Gateway,
+        }
     }
 
     fn tags_of(tags: Pairs<'_>) -> Tags {

@@ -108,17 +108,28 @@ pub fn reset(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a socket have addresses that are not the gateway's (`IP_TRANSPARENT`, `IPV6_TRANSPARENT`).
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` or else `CAP_NET_RAW`.
+pub fn set_transparent(socket: &impl AsFd, v4: bool) -> io::Result<()> {
+    if v4 {
+        Ok(setsockopt(socket, sockopt::IpTransparent, &true)?)
+    } else {
+        set_ipv6_transparent(socket.as_fd().as_raw_fd())
+    }
+}
+
 fn listen(family: AddressFamily) -> io::Result<TcpListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(family, SockType::Stream, flags, None)?;
+    set_transparent(&fd, family == AddressFamily::Inet)?;
     if family == AddressFamily::Inet {
-        setsockopt(&fd, sockopt::IpTransparent, &true)?;
         setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
         let addr = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
         socket::bind(fd.as_raw_fd(), &addr)?;
     } else {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
-        set_ipv6_transparent(fd.as_raw_fd())?;
         setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
         let addr = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0));
         socket::bind(fd.as_raw_fd(), &addr)?;

@@ -115,7 +115,8 @@ impl<'g> Arrival<'g> {
             .await
             .map_err(|error| recording_failed(&error))?;
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
-        let target = DialledTarget::dial(gateway, flow, target.legacy).await?;
+        let target = DialledTarget::dial(gateway, flow, target).await?;
+        outcome.facts().dialled_from = Some(target.dialled_from().to_string());
         let user = KnownUser { gateway, id, flow, ingress, policy, identity, command_logging };
         Ok(Dialled { user, reservation, target, vouching })
     }

@@ -7,11 +7,12 @@ use portreeve_core::certificate::CertificateSpec;
 use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
 use portreeve_core::infrastructure::AccessGrant;
 use portreeve_core::net::{FlowTuple, OriginalDst};
+use portreeve_core::target::Target;
 use ssh_key::PublicKey;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::Gateway;
+use super::dial::dial;
 use super::outcome::SessionOutcome;
 use super::refusal::{Refusal, internal, login_refused, unreachable};
 use super::steps::KnownUser;
@@ -52,18 +53,25 @@ pub(super) struct FurtherHostKeys {
 const UNREADABLE: &str = "the gateway cannot read its record of the target's host key";
 
 impl DialledTarget {
-    /// Connects, and learns what the target says it is; with `legacy` it is offered old algorithms too.
-    pub(super) async fn dial(gateway: &Gateway, flow: FlowTuple, legacy: bool) -> Result<Self, Refusal> {
-        let (stream, dialled_from) = dial_tcp(gateway, flow).await?;
+    /// Connects from where the target's entry says, and learns what the target says it is; where the entry
+    /// says `legacy` it is offered old algorithms too.
+    pub(super) async fn dial(gateway: &Gateway, flow: FlowTuple, target: &Target) -> Result<Self, Refusal> {
+        let limit = gateway.config.upstream.connect_timeout;
+        let (stream, dialled_from) = dial(flow, target.source_address, limit).await?;
         let preferred = gateway
             .known_hosts
             .preferred_algorithms(flow.original_dst)
             .map_err(|error| internal(&error, UNREADABLE))?;
         let limit = gateway.config.upstream.handshake_timeout;
-        let identified = upstream::connect(stream, &preferred, legacy, limit)
+        let identified = upstream::connect(stream, &preferred, target.legacy, limit)
             .await
             .map_err(|error| unreachable(flow, &error))?;
         Ok(Self { identified, dialled_from })
+    }
+
+    /// The address and port that the target sees.
+    pub(super) const fn dialled_from(&self) -> SocketAddr {
+        self.dialled_from
     }
 
     /// The target's identification line.
@@ -181,23 +189,5 @@ impl FurtherHostKeys {
                 tracing::error!(error = %with_causes(&error), "further host keys of the target cannot be pinned");
             }
         }
-    }
-}
-
-async fn dial_tcp(gateway: &Gateway, flow: FlowTuple) -> Result<(TcpStream, SocketAddr), Refusal> {
-    let limit = gateway.config.upstream.connect_timeout;
-    let dialled = async {
-        let stream = TcpStream::connect(flow.original_dst.socket_addr()).await?;
-        stream.set_nodelay(true)?;
-        let from = stream.local_addr()?;
-        std::io::Result::Ok((stream, from))
-    };
-    match tokio::time::timeout(limit, dialled).await {
-        Ok(Ok(dialled)) => Ok(dialled),
-        Ok(Err(error)) => Err(unreachable(flow, &error)),
-        Err(_) => Err(Refusal::new(
-            Outcome::TargetUnreachable,
-            format!("the target {} does not answer (waited {} s)", flow.original_dst, limit.as_secs_f32()),
-        )),
     }
 }

@@ -12,7 +12,7 @@ use crate::login::Login;
 use crate::net::{ClientAddr, FlowTuple, OriginalDst};
 use crate::port::PortSet;
 use crate::rule::{AccessRule, RuleSet};
-use crate::target::{Hostname, Tags, Target, TargetAddress, TargetCriteria, TargetSelector};
+use crate::target::{Hostname, SourceAddress, Tags, Target, TargetAddress, TargetCriteria, TargetSelector};
 
 /// An identity with nothing but an e-mail address.
 pub(crate) fn identity(email: &str) -> Identity {
@@ -26,6 +26,7 @@ pub(crate) fn target(hostname: &str, net: &str) -> Target {
         addresses: vec![TargetAddress { net: net.parse().unwrap(), virtual_network_id: None }],
         tags: Tags::new(),
         legacy: false,
+        source_address: SourceAddress::Gateway,
     }
 }
 

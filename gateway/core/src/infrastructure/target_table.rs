@@ -57,7 +57,7 @@ impl TargetTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Hostname, Tags};
+    use crate::target::{Hostname, SourceAddress, Tags};
 
     fn target(hostname: &str, nets: &[&str]) -> Target {
         let address =
@@ -67,6 +67,7 @@ mod tests {
             addresses: nets.iter().map(address).collect(),
             tags: Tags::new(),
             legacy: false,
+            source_address: SourceAddress::Gateway,
         }
     }
 

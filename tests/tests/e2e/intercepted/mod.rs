@@ -21,6 +21,7 @@ mod other_traffic;
 mod probes;
 mod recordings;
 mod reloads;
+mod source_address;
 mod takeover;
 mod unfinished;
 
@@ -67,6 +68,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         hostile_clients::CHECKS,
         failing_targets::CHECKS,
         old_targets::CHECKS,
+        source_address::CHECKS,
         recordings::CHECKS,
         other_traffic::CHECKS,
         bad_input::CHECKS,

@@ -1,4 +1,4 @@
-//! `targets`: hostname, addresses, tags, legacy.
+//! `targets`: hostname, addresses, tags, legacy, source address.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::super::reader::{Object, Problems};
 use super::super::tree::Node;
 use crate::infrastructure::TargetTable;
 use crate::prefix;
-use crate::target::{Hostname, Tags, Target, TargetAddress};
+use crate::target::{Hostname, SourceAddress, Tags, Target, TargetAddress};
 
 /// What the file says about targets, beside the table.
 #[derive(Debug, Default)]
@@ -43,12 +43,14 @@ fn read_target<'t>(
     table: &TargetTable,
     known: &mut KnownTargets,
 ) -> Option<Target> {
-    let target = Object::open(node, problems, &["hostname", "ip", "tags", "legacy"])?;
+    let target = Object::open(node, problems, &["hostname", "ip", "tags", "legacy", "source_address"])?;
     let hostname =
         target.need("hostname", "hostname = \"db1\"").and_then(|node| problems.parsed(node, Hostname::new));
     known.hostnames.extend(hostname.clone());
     let tags = target.find("tags").map(|node| read_tags(node, problems));
     let legacy = target.flag("legacy", false);
+    let sources = [("gateway", SourceAddress::Gateway), ("client", SourceAddress::Client)];
+    let source_address = target.find("source_address").and_then(|node| problems.word(node, &sources));
     let node = target.need("ip", "ip = { ipv4 = { ip_addr = \"10.1.2.3\" } }")?;
     let ip = Object::open(node, problems, &["ipv4", "ipv6"])?;
     let mut addresses = Vec::new();
@@ -74,8 +76,14 @@ fn read_target<'t>(
     if addresses.is_empty() && ["ipv4", "ipv6"].iter().all(|family| ip.find(family).is_none()) {
         problems.error(node, "give ipv4, ipv6 or both, for example ipv4 = { ip_addr = \"10.1.2.3\" }");
     }
-    Some(Target { hostname: hostname?, addresses, tags: tags.unwrap_or_default(), legacy })
-        .filter(|target| !target.addresses.is_empty())
+    Some(Target {
+        hostname: hostname?,
+        addresses,
+        tags: tags.unwrap_or_default(),
+        legacy,
+        source_address: source_address.unwrap_or_default(),
+    })
+    .filter(|target| !target.addresses.is_empty())
 }
 
 fn address(text: &str, family: &str) -> Result<IpNet, String> {

@@ -12,6 +12,7 @@ use crate::infrastructure::authorize;
 use crate::login::Login;
 use crate::net::{ClientAddr, FlowTuple, OriginalDst};
 use crate::network_policy::NetworkVerdict;
+use crate::target::SourceAddress;
 
 const EXAMPLE_TOML: &str = include_str!("../../../../../docs/examples/policy.toml");
 const EXAMPLE_JSON: &str = include_str!("../../../../../docs/examples/policy.json");
@@ -123,6 +124,20 @@ fn only_targets_that_say_so_are_legacy() {
             loaded.snapshot.infrastructure.target_at(OriginalDst::new("10.0.0.1:22".parse().unwrap()));
         assert_eq!(target.unwrap().legacy, expected, "{line}");
         assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_target_is_dialled_from_the_address_that_its_entry_says() {
+    for (line, expected) in [
+        ("", SourceAddress::Gateway),
+        ("source_address = \"gateway\"", SourceAddress::Gateway),
+        ("source_address = \"client\"", SourceAddress::Client),
+    ] {
+        let snapshot = toml(&LEAST.replace("hostname = \"db\"\n", &format!("hostname = \"db\"\n{line}\n")));
+        let dst = OriginalDst::new("10.0.0.1:22".parse().unwrap());
+        let source = snapshot.unwrap().snapshot.infrastructure.target_at(dst).unwrap().source_address;
+        assert_eq!(source, expected, "{line}");
     }
 }
 

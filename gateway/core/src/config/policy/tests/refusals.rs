@@ -53,6 +53,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "policy.toml:4: targets[0].legacy: write true or false, not a string",
     ),
     (
+        "hostname = \"db\"",
+        "hostname = \"db\"\nsource_address = \"clinet\"",
+        "policy.toml:4: targets[0].source_address: \"clinet\" is not possible here: did you mean \"client\"?",
+    ),
+    (
         "port = 22",
         "port = 0",
         "policy.toml:9: applications[0].target_criteria[0].port: write an integer from 1 to 65535",
@@ -348,7 +353,7 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
   "identities": [{"addresses": ["10.9.9.9"], "email": "alice"}]
 }"#;
     let expected = "\
-policy.json:4: targets[1].labels: there is no key \"labels\" here: write one of hostname, ip, tags, legacy
+policy.json:4: targets[1].labels: there is no key \"labels\" here: write one of hostname, ip, tags, legacy, source_address
 policy.json:4: targets[1].ip.ipv4.ip_addr: 10.0.0.1/32 is already an address of \"db\" (line 3): an address or prefix belongs to one target only
 policy.json:5: targets[2].hostname: this key is missing: write for example hostname = \"db1\"
 policy.json:5: targets[2].ip.ipv6.ip_addr: 10.0.0.2/32 is IPv4: write it under ipv4
