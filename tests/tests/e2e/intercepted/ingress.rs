@@ -1,7 +1,7 @@
 //! The interface that a connection comes in on, and identities that count on some alone.
 
 use anyhow::{Result, ensure};
-use portreeve_tests::{Options, Route};
+use portreeve_tests::{Options, Route, Testbed};
 
 use super::bad_input::portreeve;
 use super::reloads::ends_only_alice;
@@ -11,6 +11,7 @@ use crate::ssh::{TARGET, TARGET_V6, ssh};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("the_access_log_names_the_ingress_interface", logged),
+    Check::new("a_connection_behind_syn_cookies_has_its_interface_too", logged_behind_cookies),
     Check::new("an_identity_that_is_bound_elsewhere_is_nobody", bound),
     Check::new("a_session_ends_when_its_identity_is_bound_elsewhere", bound_later),
 ];
@@ -23,7 +24,17 @@ fn alice_on(interfaces: &str) -> String {
 }
 
 fn logged(beds: &Beds) -> Result<()> {
-    let bed = beds.shared(Route::Intercepted)?;
+    names_lan0(beds.shared(Route::Intercepted)?)
+}
+
+/// With SYN cookies there is nothing of the SYN when the handshake ends.
+fn logged_behind_cookies(_: &Beds) -> Result<()> {
+    let bed = own(&Options::default())?;
+    bed.topology().gateway.sysctl("net/ipv4/tcp_syncookies", "2")?;
+    names_lan0(&bed)
+}
+
+fn names_lan0(bed: &Testbed) -> Result<()> {
     for (target, logged) in [(TARGET, "10.1.2.3:22"), (TARGET_V6, "[fd00:1:2::3]:22")] {
         let login = format!("ingress{}", target.len());
         ensure_refused(&ssh(bed, &["-l", &login, target.trim_start_matches("alice@"), "id"])?, &[&login])?;
