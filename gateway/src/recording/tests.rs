@@ -154,6 +154,20 @@ async fn a_session_leaves_finished_files_that_open() {
 }
 
 #[tokio::test]
+async fn a_terminal_with_as_many_modes_as_a_packet_holds_costs_no_minutes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let recorder = recorder(scratch.path(), true).await;
+    let modes = vec![("ECHO".into(), 1); 52_400];
+    let pty = Pty { term: "xterm".into(), width: 80, height: 24, modes };
+    recorder.event(&channel_open(CHANNEL, ChannelKind::Session)).await.unwrap();
+    recorder.event(&RecordEvent::Pty { channel: CHANNEL, pty }).await.unwrap();
+    let finished = tokio::time::timeout(Duration::from_secs(10), recorder.finish(ended())).await;
+    finished.expect("soon").unwrap();
+    let header = open(&only_entry(scratch.path()).join("channel-0.log")).header;
+    assert!(!header.pty.unwrap().modes.is_empty());
+}
+
+#[tokio::test]
 async fn without_command_logging_no_content_is_kept() {
     let scratch = tempfile::tempdir().unwrap();
     let recorder = recorder(scratch.path(), false).await;

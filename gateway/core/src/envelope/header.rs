@@ -19,8 +19,11 @@ pub const RESERVED_HEADER: usize = 3072;
 /// Most base64 bytes that a reader accepts.
 pub(super) const MAX_HEADER: usize = 1024 * 1024;
 
-/// Longest text kept in a header, in bytes.
+/// Longest text kept in a header, in bytes of JSON between its quotes.
 const MAX_TEXT: usize = 256;
+
+/// Bytes of the comma between two terminal modes.
+const SEPARATOR: usize = 1;
 
 /// What a file says about itself in clear. Fields that are not known are ignored when read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,20 +134,25 @@ impl Header {
     }
 
     /// As [`Header::encode`], after shortening what the other side chose until it fits: texts to 256
-    /// bytes, then terminal modes from the end.
+    /// bytes of JSON, then terminal modes from the end. The cost is linear in what is shortened.
     ///
     /// # Errors
-    /// As [`Header::encode`], when it does not fit even then.
+    /// As [`Header::encode`]; with [`RESERVED_HEADER`] bytes what the other side chose always fits.
     pub fn encode_shortened(&self, reserved: usize) -> Result<Vec<u8>, HeaderError> {
         let mut header = self.clone();
         header.shorten_texts();
-        loop {
-            let result = header.encode(reserved);
-            let dropped = header.pty.as_mut().and_then(|pty| pty.modes.pop());
-            if result.is_ok() || dropped.is_none() {
-                return result;
-            }
+        let modes = header.pty.as_mut().map(|pty| std::mem::take(&mut pty.modes)).unwrap_or_default();
+        let mut room = reserved.saturating_sub(json_size(&header)?);
+        let mut kept = Vec::new();
+        for mode in modes {
+            let Some(left) = room.checked_sub(json_size(&mode)? + SEPARATOR) else { break };
+            room = left;
+            kept.push(mode);
         }
+        if let Some(pty) = &mut header.pty {
+            pty.modes = kept;
+        }
+        header.encode(reserved)
     }
 
     /// Reads the base64 part of a header.
@@ -161,9 +169,32 @@ impl Header {
         let exit = self.exit_data.as_mut();
         let (signal, message) = exit.map_or((None, None), |e| (e.signal.as_mut(), e.error_msg.as_mut()));
         for text in [term, signal, message].into_iter().flatten() {
-            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            shorten(text);
         }
     }
+}
+
+/// Cuts a text where its JSON would pass [`MAX_TEXT`].
+fn shorten(text: &mut String) {
+    let mut room = MAX_TEXT;
+    let fits = |&(_, character): &(usize, char)| {
+        room.checked_sub(escaped_size(character)).inspect(|left| room = *left).is_some()
+    };
+    let end = text.char_indices().take_while(fits).last().map_or(0, |(at, last)| at + last.len_utf8());
+    text.truncate(end);
+}
+
+/// Bytes of a character within a JSON string, as `serde_json` writes it (RFC 8259 section 7).
+const fn escaped_size(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
+        '\0'..'\u{20}' => 6,
+        _ => character.len_utf8(),
+    }
+}
+
+fn json_size(value: &impl Serialize) -> Result<usize, HeaderError> {
+    serde_json::to_vec(value).map(|json| json.len()).map_err(HeaderError::Json)
 }
 
 impl From<&Pty> for PtyHeader {
@@ -207,6 +238,8 @@ impl ExitHeader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn header() -> Header {
@@ -262,6 +295,78 @@ mod tests {
         assert_eq!((pty.width, pty.height), (80, 24));
         assert!(!pty.modes.is_empty());
         assert_eq!(read.exit_data.unwrap().error_msg.unwrap().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn texts_are_cut_by_the_bytes_of_their_json() {
+        let exit = Exit::Signal {
+            signal: "\u{1}".repeat(256).as_str().into(),
+            core_dumped: true,
+            error_msg: "\u{1}".repeat(256).as_str().into(),
+        };
+        let full = Header { exit_data: Some(ExitHeader::new(&exit, 0)), ..header() };
+        let framed = full.encode_shortened(RESERVED_HEADER).unwrap();
+        let read = Header::decode(&framed[4..]).unwrap().exit_data.unwrap();
+        assert_eq!(read.signal.unwrap().len(), MAX_TEXT / 6);
+        assert_eq!(read.error_msg.unwrap().len(), MAX_TEXT / 6);
+    }
+
+    #[test]
+    fn as_many_modes_are_kept_as_fit() {
+        let modes: Vec<_> = (0..1_000).map(|n| (format!("m{n:03}"), 7)).collect();
+        let pty = PtyHeader { modes: modes.clone(), ..PtyHeader::default() };
+        let long = Header { pty: Some(pty.clone()), ..header() };
+        let framed = long.encode_shortened(RESERVED_HEADER).unwrap();
+        let kept = Header::decode(&framed[4..]).unwrap().pty.unwrap().modes;
+        assert_eq!(kept, modes[..kept.len()]);
+        let more = PtyHeader { modes: modes[..kept.len() + 2].to_vec(), ..pty };
+        let more = Header { pty: Some(more), ..header() };
+        assert!(matches!(more.encode(RESERVED_HEADER), Err(HeaderError::NoRoom { .. })));
+    }
+
+    /// Texts of every character that JSON escapes, and of others.
+    fn text() -> impl Strategy<Value = String> {
+        let character = prop_oneof![any::<char>(), (0..0x80_u8).prop_map(char::from)];
+        let mixed = proptest::collection::vec(character, 0..600).prop_map(String::from_iter);
+        let repeated = ((0..0x80_u8).prop_map(char::from), 0..600_usize);
+        let repeated = repeated.prop_map(|(character, count)| String::from(character).repeat(count));
+        prop_oneof![mixed, repeated]
+    }
+
+    prop_compose! {
+        fn any_header()(
+            started_at: u64, data_size: u64, encapsulated_key: [u8; 32], blocks: Option<u64>,
+            terminal: bool, ended: bool, core_dumped: bool, numbers: [u32; 3], timestamp: u64,
+            texts in [proptest::option::of(text()), proptest::option::of(text()), proptest::option::of(text())],
+            modes in proptest::collection::vec((text(), any::<u32>()), 0..20),
+        ) -> Header {
+            let [term, signal, error_msg] = texts;
+            let [width, height, status] = numbers;
+            let exit = ExitHeader { timestamp, status: Some(status), signal, core_dumped, error_msg };
+            Header {
+                started_at, data_size, encapsulated_key, blocks,
+                pty: terminal.then_some(PtyHeader { term, width, height, modes }),
+                exit_data: ended.then_some(exit),
+                kind: Some(LogKind::Channel),
+                recipient: Some("0123456789abcdef".into()),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_other_side_chose_fits_into_the_reserve(any in any_header()) {
+            let framed = any.encode_shortened(RESERVED_HEADER).unwrap();
+            prop_assert_eq!(framed.len(), PREFIX + RESERVED_HEADER / 3 * 4);
+            let read = Header::decode(&framed[PREFIX..]).unwrap();
+            let term = |header: Header| header.pty.and_then(|pty| pty.term).unwrap_or_default();
+            prop_assert!(term(any).starts_with(&term(read)));
+        }
+
+        #[test]
+        fn the_size_of_escaped_text_is_that_of_its_json(character: char) {
+            prop_assert_eq!(json_size(&character).unwrap(), escaped_size(character) + 2);
+        }
     }
 
     #[test]

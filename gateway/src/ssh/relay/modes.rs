@@ -7,12 +7,16 @@ const END: u8 = 0;
 /// Opcodes from here on have arguments that are not defined, so nothing after them can be read.
 const UNDEFINED: u8 = 160;
 
-/// The modes in the order they were sent, by name, or by number in decimal where they have none. Reads
-/// up to the first one that cannot be read: the target judges what is malformed.
+/// Modes that are kept: one for each opcode that has a defined argument.
+const MOST: usize = (UNDEFINED - END - 1) as usize;
+
+/// The first 159 modes in the order they were sent, by name, or by number in decimal where they have none.
+/// Reads up to the first one that cannot be read: the target judges what is malformed.
 pub(super) fn decode(encoded: &[u8]) -> Vec<(String, u32)> {
     let mut reader = Reader::new(encoded);
     let mut modes = Vec::new();
-    while let Ok(opcode) = reader.u8()
+    while modes.len() < MOST
+        && let Ok(opcode) = reader.u8()
         && (END + 1..UNDEFINED).contains(&opcode)
         && let Ok(argument) = reader.u32()
     {
@@ -88,5 +92,12 @@ mod tests {
         assert_eq!(decode(&[53, 0, 0, 0, 1, 50, 0, 0]).len(), 1);
         assert_eq!(decode(&[53, 0, 0, 0, 1, 160, 0, 0, 0, 1]).len(), 1);
         assert!(decode(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_list_that_repeats_itself_is_cut() {
+        let every: Vec<u8> = (1..160).flat_map(|opcode| [opcode, 0, 0, 0, 1]).collect();
+        assert_eq!(decode(&every).len(), 159);
+        assert_eq!(decode(&every.repeat(330)), decode(&every));
     }
 }
