@@ -92,7 +92,8 @@ async fn connection(
         }
     };
 
-    // The record exists and the target has said what it is before the user sees a byte of SSH.
+    // Some policy is about the user, the record exists, and the target has said what it is before the user
+    // sees a byte of SSH.
     let registry = &gateway.registry;
     let dialled = registry.unless_closed(arrival.dial(outcome)).await;
     let dialled = match dialled.map_err(refusal::ended).flatten() {

@@ -3,7 +3,8 @@
 //! Default is deny. An application covers the targets that meet its criteria on a port; its policies
 //! say who may take which logins there. Logins are the union over all policies that match, so the
 //! order of targets, applications and policies never changes a verdict. Only [`authorize`] makes an
-//! [`AccessGrant`]. Why a verdict came about is told by [`explain`], which runs the same assessment.
+//! [`AccessGrant`]; [`approach`] says before the login is known whether there can be one. Why a verdict came
+//! about is told by [`explain`]. All run the same assessment.
 
 mod denial;
 mod explain;
@@ -55,6 +56,17 @@ pub struct InfrastructurePolicy {
     pub permissions: SshPermissions,
 }
 
+/// A user on the way to a target, before they have said which login they want.
+#[derive(Clone, Copy, Debug)]
+pub struct ApproachingUser<'a> {
+    /// Addresses and ports.
+    pub flow: FlowTuple,
+    /// Who comes.
+    pub identity: &'a Identity,
+    /// ISO 3166-1 alpha-2 code of the country of the source address.
+    pub source_country: Option<&'a str>,
+}
+
 /// What a user asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRequest<'a> {
@@ -104,9 +116,30 @@ impl AccessGrant {
 /// # Errors
 /// [`Denial`] with the reason to show.
 pub fn authorize(set: &InfrastructureSet, request: &AccessRequest<'_>) -> Result<AccessGrant, Denial> {
-    match assess(set, request) {
+    match assess(set, request.user()) {
         Some(assessment) => assessment.verdict(request),
         None => Err(Denial::NoTarget(request.flow.original_dst)),
+    }
+}
+
+/// Decides whether a user who has not said which login they want may be asked at all: some policy of the
+/// target is about them.
+///
+/// # Errors
+/// [`Denial::NoTarget`] or [`Denial::NoPolicy`], which [`authorize`] then gives for every login.
+pub fn approach(set: &InfrastructureSet, user: ApproachingUser<'_>) -> Result<(), Denial> {
+    match assess(set, user) {
+        Some(assessment) if assessment.matching().next().is_some() => Ok(()),
+        Some(assessment) => Err(assessment.no_policy(user.identity)),
+        None => Err(Denial::NoTarget(user.flow.original_dst)),
+    }
+}
+
+impl<'a> AccessRequest<'a> {
+    /// The request without its login.
+    const fn user(&self) -> ApproachingUser<'a> {
+        let Self { flow, identity, source_country, login: _ } = *self;
+        ApproachingUser { flow, identity, source_country }
     }
 }
 
@@ -121,7 +154,7 @@ impl InfrastructurePolicy {
     }
 }
 
-/// What every policy that is about the target says to a request.
+/// What every policy that is about the target says to a user.
 struct Assessment<'a> {
     target: &'a Arc<Target>,
     policies: Vec<AssessedPolicy<'a>>,
@@ -134,18 +167,14 @@ struct AssessedPolicy<'a> {
 }
 
 /// Asks every policy of the applications that cover the target; `None` when there is no target.
-fn assess<'a>(set: &'a InfrastructureSet, request: &AccessRequest<'a>) -> Option<Assessment<'a>> {
-    let target = set.target_at(request.flow.original_dst)?;
+fn assess<'a>(set: &'a InfrastructureSet, user: ApproachingUser<'a>) -> Option<Assessment<'a>> {
+    let target = set.target_at(user.flow.original_dst)?;
     let evaluation = Evaluation::new(
         set.groups(),
-        RuleFacts {
-            client: request.flow.client.ip(),
-            identity: request.identity,
-            country: request.source_country,
-        },
+        RuleFacts { client: user.flow.client.ip(), identity: user.identity, country: user.source_country },
     );
     let policies = set
-        .covering(target, request.flow.original_dst.port())
+        .covering(target, user.flow.original_dst.port())
         .flat_map(|application| application.policies.iter().map(move |policy| (application, policy)))
         .map(|(application, policy)| AssessedPolicy {
             application,
@@ -156,15 +185,22 @@ fn assess<'a>(set: &'a InfrastructureSet, request: &AccessRequest<'a>) -> Option
     Some(Assessment { target, policies })
 }
 
-impl Assessment<'_> {
+impl<'a> Assessment<'a> {
+    /// The policies that are about the user.
+    fn matching(&self) -> impl Iterator<Item = &AssessedPolicy<'a>> {
+        self.policies.iter().filter(|assessed| assessed.outcome.is_match())
+    }
+
+    fn no_policy(&self, identity: &Identity) -> Denial {
+        Denial::NoPolicy { email: identity.email.to_string(), hostname: self.target.hostname.to_string() }
+    }
+
     fn verdict(&self, request: &AccessRequest<'_>) -> Result<AccessGrant, Denial> {
-        let email = || request.identity.email.to_string();
-        let hostname = || self.target.hostname.to_string();
         let mut granted = BTreeSet::new();
         let mut granted_by = Vec::new();
         let mut permissions = SshPermissions::NONE;
         let mut matched = false;
-        for assessed in self.policies.iter().filter(|assessed| assessed.outcome.is_match()) {
+        for assessed in self.matching() {
             matched = true;
             let logins = assessed.policy.logins_of(request.identity);
             if logins.contains(request.login) {
@@ -177,10 +213,11 @@ impl Assessment<'_> {
             let (target, login) = (Arc::clone(self.target), request.login.clone());
             Ok(AccessGrant { target, login, granted_by, permissions })
         } else if matched {
-            let login = request.login.clone();
-            Err(Denial::LoginNotGranted { email: email(), hostname: hostname(), login, granted })
+            let email = request.identity.email.to_string();
+            let (hostname, login) = (self.target.hostname.to_string(), request.login.clone());
+            Err(Denial::LoginNotGranted { email, hostname, login, granted })
         } else {
-            Err(Denial::NoPolicy { email: email(), hostname: hostname() })
+            Err(self.no_policy(request.identity))
         }
     }
 }

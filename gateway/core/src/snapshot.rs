@@ -7,7 +7,7 @@ use crate::expression::FlowFacts;
 use crate::geo::{CountryCode, GeoTable};
 use crate::id::Generation;
 use crate::identity::{Identity, IdentityTable, Unidentified};
-use crate::infrastructure::{AccessRequest, InfrastructureSet};
+use crate::infrastructure::{self, AccessRequest, ApproachingUser, Denial, InfrastructureSet};
 use crate::login::Login;
 use crate::net::FlowTuple;
 use crate::net::interface::InterfaceName;
@@ -62,6 +62,15 @@ impl PolicySnapshot {
     /// The first decision about a flow.
     pub fn network_verdict(&self, flow: FlowTuple, identity: Option<&Identity>) -> NetworkVerdict {
         network_policy::evaluate(&self.network, &self.facts(flow, identity))
+    }
+
+    /// Whether the infrastructure policies know the user of a flow at its target, whichever the login.
+    ///
+    /// # Errors
+    /// As [`infrastructure::approach`].
+    pub fn approach(&self, flow: FlowTuple, identity: &Identity) -> Result<(), Denial> {
+        let source_country = self.country(flow.client.ip());
+        infrastructure::approach(&self.infrastructure, ApproachingUser { flow, identity, source_country })
     }
 
     /// What a user asks for, for the infrastructure policies.

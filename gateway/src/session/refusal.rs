@@ -3,6 +3,7 @@
 //! The user reads what they can act on; the log holds the whole chain of causes.
 
 use portreeve_core::identity::Unidentified;
+use portreeve_core::infrastructure::Denial;
 use portreeve_core::net::FlowTuple;
 use portreeve_ssh::text::TerminalText;
 
@@ -46,6 +47,10 @@ pub(super) fn unidentified_user(why: &Unidentified) -> Refusal {
     };
     let text = format!("{text}; ask the operator of this gateway");
     Refusal::with_text(Outcome::UnknownIdentity, &text, why.to_string())
+}
+
+pub(super) fn denied(denial: &Denial) -> Refusal {
+    Refusal::with_text(Outcome::Denied, &denial.user_text(), denial.to_string())
 }
 
 pub(super) fn unreachable(flow: FlowTuple, error: &(dyn std::error::Error + 'static)) -> Refusal {

@@ -20,7 +20,7 @@ use super::Gateway;
 use super::dialled::Dialled;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
-use super::refusal::{Refusal, ended, recording_failed, unidentified_user};
+use super::refusal::{Refusal, denied, ended, recording_failed, unidentified_user};
 use super::registry::{Basis, Entry};
 use super::target::{DialledTarget, FurtherHostKeys, ShownTarget};
 use crate::listener::Accepted;
@@ -101,7 +101,8 @@ impl<'g> Arrival<'g> {
         }
     }
 
-    /// Reserves the recording, then dials the target.
+    /// Reserves the recording, then dials the target. Whom no policy lets in under any login does not get
+    /// that far: targets count connections that end without a log-in, all from the gateway's address.
     pub(super) async fn dial(self, outcome: &mut SessionOutcome) -> Result<Dialled<'g>, Refusal> {
         let Self { gateway, id, flow, ingress, policy, identity, command_logging } = self;
         let identity = identity.map_err(|unidentified| unidentified_user(&unidentified))?;
@@ -110,6 +111,7 @@ impl<'g> Arrival<'g> {
             return Err(Refusal::new(Outcome::NoTarget, reason));
         };
         outcome.facts().hostname = Some(target.hostname.to_string());
+        policy.approach(flow, &identity).map_err(|denial| denied(&denial))?;
         let now = SystemTime::now();
         let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, now)
             .await
@@ -150,8 +152,7 @@ impl<'g> Asked<'g> {
 impl KnownUser<'_> {
     fn authorize(&self, login: &Login, outcome: &mut SessionOutcome) -> Result<AccessGrant, Refusal> {
         let request = self.policy.access_request(self.flow, &self.identity, login);
-        let grant = authorize(&self.policy.infrastructure, &request)
-            .map_err(|denial| Refusal::with_text(Outcome::Denied, &denial.user_text(), denial.to_string()))?;
+        let grant = authorize(&self.policy.infrastructure, &request).map_err(|denial| denied(&denial))?;
         outcome.facts().granted_by = grant.granted_by().to_vec();
         Ok(grant)
     }

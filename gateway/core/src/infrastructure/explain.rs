@@ -90,7 +90,7 @@ pub enum Verdict {
 
 /// Decides about a request as [`super::authorize`] does, and tells how.
 pub fn explain(set: &InfrastructureSet, request: &AccessRequest<'_>) -> Explanation {
-    let Some(assessment) = assess(set, request) else {
+    let Some(assessment) = assess(set, request.user()) else {
         let denial = Denial::NoTarget(request.flow.original_dst);
         return Explanation { target: None, applications: Vec::new(), verdict: Verdict::of_denial(&denial) };
     };

@@ -445,6 +445,23 @@ proptest! {
     }
 
     #[test]
+    fn an_approach_is_denied_if_and_only_if_no_policy_is_about_the_user(
+        applications in prop::collection::vec(any_application(), 0..4)
+    ) {
+        let set = set(three_targets(), applications);
+        for (user, host) in (0..4u8).flat_map(|user| (0..4u8).map(move |host| (user, host))) {
+            let (who, dst) = (identity(&format!("u{user}@example.com")), format!("10.0.0.{host}:22"));
+            let user = ApproachingUser { flow: flow(&dst), identity: &who, source_country: None };
+            let approached = approach(&set, user).err();
+            for name in 0..4u8 {
+                let denied = ask(&set, &who, &format!("u{name}"), &dst).err();
+                let unknown = denied.filter(|denial| !matches!(denial, Denial::LoginNotGranted { .. }));
+                prop_assert_eq!(&approached, &unknown);
+            }
+        }
+    }
+
+    #[test]
     fn a_grant_is_always_explained(applications in prop::collection::vec(any_application(), 1..3)) {
         let set = set(three_targets(), applications);
         let who = identity("u0@example.com");

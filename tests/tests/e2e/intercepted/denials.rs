@@ -16,6 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("scp_and_sftp_show_the_reason_too", denied_copy),
     Check::new("a_login_that_is_no_account_name_is_refused", odd_login),
     Check::new("an_unknown_user_reads_that_nobody_is_known", unknown_user),
+    Check::new("a_user_without_any_policy_reads_why_and_the_target_is_not_dialled", no_policy),
     Check::new("a_blocked_network_gets_no_ssh_byte", blocked),
 ];
 
@@ -62,6 +63,24 @@ fn unknown_user(beds: &Beds) -> Result<()> {
     access_event(bed.gateway()?, "an access event of the stranger", |event| {
         event["outcome"] == "unknown_identity"
     })?;
+    Ok(())
+}
+
+fn no_policy(_: &Beds) -> Result<()> {
+    let others = policy("\"alice\"", "").replace(
+        "include = [{ email = { email = \"bob@example.com\" } }]",
+        "include = [{ email = { email = \"carol@example.com\" } }]",
+    );
+    let bed = own(&Options { policy: Some(others), ..Options::default() })?;
+    let before = dialled_by_the_gateway(&bed)?;
+    let finished = ssh(&bed, &["-b", "10.1.1.9", TARGET, "id"])?;
+    ensure_refused(&finished, &["Access denied: no policy lets bob@example.com log in to server."])?;
+    let event =
+        access_event(bed.gateway()?, "an access event of the denial", |event| event["outcome"] == "denied")?;
+    let reason = "no policy grants bob@example.com access to server";
+    ensure!(event["email"] == "bob@example.com" && event["reason"] == reason, "{event}");
+    ensure!(event["hostname"] == "server" && event["login"].is_null(), "{event}");
+    ensure!(dialled_by_the_gateway(&bed)? == before, "the target was dialled");
     Ok(())
 }
 
