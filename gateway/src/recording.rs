@@ -148,6 +148,11 @@ impl Recorder {
         }
     }
 
+    /// Waits for the first failure of a file, which may strike while nothing is recorded.
+    pub async fn failed(&self) -> RecordingError {
+        self.session.failure.wait().await.clone()
+    }
+
     /// Waits until the channel's file is not behind any more; what is not kept never is.
     pub async fn keeps_up(&self, channel: ChannelNumber) {
         if let Ok(Some(stream)) = self.session.stream(channel) {

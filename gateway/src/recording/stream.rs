@@ -6,12 +6,12 @@
 //! nothing arrives nothing runs. Sealing and writing happen on the blocking pool, one batch at a time.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portreeve_core::envelope::{Batch, ExitHeader, MAX_BLOCK, Packer, Packet, PtyHeader};
 use portreeve_core::record::Source;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::RecordingError;
@@ -36,7 +36,7 @@ pub(super) struct LogStream {
 }
 
 /// The first failure in a session, whichever file it struck.
-pub(super) type SessionFailure = Arc<OnceLock<RecordingError>>;
+pub(super) type SessionFailure = Arc<SetOnce<RecordingError>>;
 
 struct Shared {
     started: Instant,
@@ -276,7 +276,8 @@ impl Shared {
 
     fn end(&self, phase: Phase) {
         if let Phase::Failed(error) = &phase {
-            self.session_failure.get_or_init(|| error.clone());
+            // Only the first one counts.
+            self.session_failure.set(error.clone()).ok();
         }
         self.lock().phase = phase;
         self.progress.notify_waiters();

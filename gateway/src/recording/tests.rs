@@ -345,7 +345,8 @@ async fn a_removed_directory_is_told_to_the_next_caller() {
     recorder.event(&channel_open(CHANNEL, ChannelKind::Session)).await.unwrap();
     fs::remove_dir_all(only_entry(scratch.path())).unwrap();
     recorder.data(CHANNEL, Source::Client, 0, b"x").await.unwrap();
-    eventually("a failure", || recorder.session.check().is_err()).await;
+    let failed = tokio::time::timeout(Duration::from_secs(10), recorder.failed()).await.expect("a failure");
+    assert!(matches!(failed, RecordingError::Write { .. }), "{failed:?}");
     let data = recorder.data(CHANNEL, Source::Client, 0, b"y").await;
     assert!(matches!(data, Err(RecordingError::Write { .. })), "{data:?}");
     let event = recorder.event(&exec("z")).await;

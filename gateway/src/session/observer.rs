@@ -1,5 +1,6 @@
 //! The recorder as the relay's observer: what crosses is recorded first, or does not cross.
 
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use portreeve_core::config::daemon::OnRecordingFailure;
@@ -23,7 +24,7 @@ impl RecordingObserver {
     }
 
     /// Whether something was not recorded.
-    pub(super) fn failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
@@ -61,5 +62,43 @@ impl SessionObserver for RecordingObserver {
 
     async fn keeps_up(&self, channel: ChannelNumber) {
         self.recorder.keeps_up(channel).await;
+    }
+
+    async fn failed(&self) -> ObserverFailed {
+        match self.judge(Err(self.recorder.failed().await)) {
+            Err(failed) => failed,
+            Ok(()) => pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use portreeve_core::envelope::RecipientPrivateKey;
+    use portreeve_core::id::SessionId;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::recording::spool::Spool;
+
+    #[tokio::test]
+    async fn a_file_that_fails_ends_the_session_unless_it_is_to_go_on() {
+        for (on_failure, ends) in [(OnRecordingFailure::End, true), (OnRecordingFailure::Continue, false)] {
+            let scratch = tempfile::tempdir().unwrap();
+            let spool = Spool::open(scratch.path()).unwrap();
+            let (key, id) = (RecipientPrivateKey::from_bytes([7; 32]), SessionId::from_random_bytes([5; 16]));
+            let reserved =
+                Recorder::reserve(&spool, &key.recipient_key(), id, SystemTime::now()).await.unwrap();
+            let event = RecordEvent::SessionEnded { reason: String::new() };
+            let observer =
+                RecordingObserver::new(reserved.begin(event.clone(), true).await.unwrap(), on_failure);
+            scratch.close().unwrap();
+            assert_eq!(observer.event(event).await, Ok(Decision::Forward));
+            let failed = timeout(Duration::from_secs(3), observer.failed()).await;
+            assert_eq!(failed.is_ok(), ends, "{failed:?}");
+            assert!(observer.has_failed());
+        }
     }
 }

@@ -229,7 +229,7 @@ impl Session<'_> {
             EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
         };
         let finished = finish_recording(self.recorder, &ending).await;
-        if observer.failed() || !finished {
+        if observer.has_failed() || !finished {
             gateway.metrics.recording_failures.inc();
         }
         ending

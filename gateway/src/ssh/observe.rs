@@ -43,4 +43,8 @@ pub trait SessionObserver: Send + Sync + 'static {
     /// Ready while the observer keeps up with a session channel. Until then neither side is given more
     /// window on it, so that a slow observer slows this channel and no other.
     fn keeps_up(&self, channel: ChannelNumber) -> impl Future<Output = ()> + Send;
+
+    /// Ready when the session cannot be observed any more, whether or not anything is shown just then; never,
+    /// if it goes on all the same.
+    fn failed(&self) -> impl Future<Output = ObserverFailed> + Send;
 }

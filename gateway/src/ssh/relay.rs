@@ -97,7 +97,7 @@ pub async fn run<O: SessionObserver>(
     end: impl Future<Output = String>,
 ) -> RelayOutcome {
     let let_in = let_in(&mut down, &up.banners);
-    let mut joined = Joined::new(down.link, up, permissions, observer);
+    let mut joined = Joined::new(down.link, up, permissions, Arc::clone(&observer));
     let mut end = pin!(end);
     let stop = match let_in {
         Err(fault) => Stop::Peer(Side::Downstream, PeerEnd::Fault(fault)),
@@ -105,6 +105,7 @@ pub async fn run<O: SessionObserver>(
             biased;
             text = &mut end => Stop::Revoked(text),
             stop = poll_fn(|cx| joined.poll(cx)) => stop,
+            failed = observer.failed() => Stop::Observer(failed),
         },
     };
     let ours = matches!(stop, Stop::Revoked(_) | Stop::Observer(_));

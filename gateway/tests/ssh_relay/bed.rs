@@ -109,6 +109,10 @@ impl SessionObserver for Watcher {
     }
 
     async fn keeps_up(&self, _channel: ChannelNumber) {}
+
+    async fn failed(&self) -> ObserverFailed {
+        std::future::pending().await
+    }
 }
 
 impl Watcher {

@@ -15,7 +15,7 @@ use portreeve_ssh::transport::{Config, Event, Transport};
 use portreeve_ssh::wire::put_string;
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -31,6 +31,8 @@ struct Slow {
     pause: Option<Duration>,
     /// While it is there, the observer is behind with the first channel.
     behind: Option<watch::Receiver<bool>>,
+    /// Told when the observer fails by itself.
+    fails: Notify,
     events: Mutex<Vec<RecordEvent>>,
     seen: Mutex<Vec<(Source, usize)>>,
 }
@@ -61,6 +63,11 @@ impl SessionObserver for Slow {
         if let Some(mut behind) = self.behind.clone().filter(|_| channel == ChannelNumber(0)) {
             behind.wait_for(|behind| !behind).await.unwrap();
         }
+    }
+
+    async fn failed(&self) -> ObserverFailed {
+        self.fails.notified().await;
+        ObserverFailed("disk full".into())
     }
 }
 
@@ -493,6 +500,19 @@ async fn a_revocation_does_not_wait_for_a_client_that_does_not_read() {
     let outcome = timeout(LIMIT, bed.running).await.unwrap().unwrap();
     assert_eq!(outcome.ended_by, EndedBy::Revoked { reason: "no more".into() });
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_observer_that_fails_ends_a_session_in_which_nothing_happens() {
+    let mut bed = bed(Slow::default(), SshPermissions::NONE).await;
+    open_session(&mut bed).await;
+    bed.observer.fails.notify_one();
+    let end = timeout(LIMIT, bed.user.next_event()).await.unwrap();
+    let Err(PeerEnd::Disconnected { text, .. }) = end else { panic!("{end:?}") };
+    assert!(text.starts_with(b"portreeve: the session ended because it cannot be recorded"));
+    drop((bed.user, bed.target));
+    let outcome = timeout(LIMIT, bed.running).await.unwrap().unwrap();
+    assert_eq!(outcome.ended_by, EndedBy::ObserverFailed(ObserverFailed("disk full".into())));
 }
 
 #[tokio::test]

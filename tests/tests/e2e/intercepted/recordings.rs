@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::reloads::{lasting, wait_for};
 use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, policy, sample};
 use crate::beds::{Beds, own};
-use crate::ssh::{LIMIT, TARGET, noise, ssh, ssh_with};
+use crate::ssh::{LIMIT, Standing, TARGET, converse, noise, ssh, ssh_with};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("a_command_and_its_streams_are_recorded", command),
@@ -23,6 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("nothing_is_readable_without_the_key", sealed),
     Check::new("a_session_that_cannot_be_recorded_is_refused_before_the_target", unwritable),
     Check::new("a_spool_that_fills_ends_the_session_and_says_why", full),
+    Check::new("a_recording_that_fails_ends_a_session_that_only_forwards", forwarding_only),
     Check::new("the_target_logs_session_identity_and_serial", certificate),
     Check::new("damaged_recordings_and_wrong_keys_are_errors", damaged),
     Check::new("without_command_logging_neither_commands_nor_streams_are_kept", without_commands),
@@ -181,6 +183,29 @@ fn fill(bed: &Testbed) -> Result<()> {
     ensure!(reason.contains("No space left on device"), "{event}");
     let failures = metric(gateway, sample::RECORDING_FAILURES)?;
     ensure!(failures == 1.0, "one failed session is counted as {failures}");
+    Ok(())
+}
+
+fn forwarding_only(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    recordings(&bed, 2)?;
+    let mut session = Standing::start(&bed, "forwards", &["-L", "127.0.0.1:10050:127.0.0.1:7", TARGET])?;
+    let forward = SocketAddr::from(([127, 0, 0, 1], 10_050));
+    let spool = bed.gateway()?.files().spool_dir();
+    session.until("the forward", || converse(bed.client_netns().connect(forward).ok()?, b"echo").ok())?;
+    for entry in fs::read_dir(&spool)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "part") {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    // What is written next fails, and nothing comes after.
+    let _open = bed.client_netns().connect(forward)?;
+    session.companion().wait(SOON)?;
+    let said = session.stderr()?;
+    ensure!(said.contains("portreeve: the session ended"), "the user reads {said:?}");
+    let failed = |event: &Value| event["outcome"] == "recording_failed";
+    access_event(bed.gateway()?, "an access event of the session", failed)?;
     Ok(())
 }
 
