@@ -229,7 +229,7 @@ pub enum RecordEvent {
         /// How it ended.
         exit: Exit,
     },
-    /// Something was asked for that the grant does not hold; it was refused.
+    /// Something was asked for that the grant does not hold, or where it would not be recorded; it was refused.
     Refused {
         /// The channel, absent for a request of the whole connection.
         channel: Option<ChannelNumber>,

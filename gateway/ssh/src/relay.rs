@@ -67,6 +67,8 @@ pub enum Seen<'a> {
     Request {
         /// The channel.
         channel: ChannelId,
+        /// Whether it is a session channel (RFC 4254 section 6.1).
+        in_session: bool,
         /// What is asked.
         request: Request<'a>,
     },
@@ -255,7 +257,10 @@ impl Relay {
                 self.channels.count(channel, from, data.len());
                 Ok(Seen::Data { channel, code, data })
             }
-            message::CHANNEL_REQUEST => Ok(Seen::Request { channel, request: Request::read(reader)? }),
+            message::CHANNEL_REQUEST => {
+                let in_session = self.channels.get(channel).is_some_and(|channel| channel.is_session);
+                Ok(Seen::Request { channel, in_session, request: Request::read(reader)? })
+            }
             message::CHANNEL_CLOSE => Ok(match self.channels.close(channel, from) {
                 Some(channel) => Seen::Closed { channel },
                 None => Seen::Other,

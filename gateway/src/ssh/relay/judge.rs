@@ -52,8 +52,11 @@ pub(super) fn judge(from: Side, seen: Seen<'_>, permissions: SshPermissions) -> 
     match seen {
         Seen::Open { channel, kind } => open(from, channel, kind, permissions),
         Seen::OpenFailed { channel } => tell(Some(events::never_opened(channel))),
-        Seen::Request { channel, request } => match from {
-            Side::Downstream => asked_of_target(channel, request, permissions),
+        Seen::Request { channel, in_session, request } => match from {
+            Side::Downstream => match misplaced(request).filter(|_| !in_session) {
+                Some(what) => refused(Fate::RefuseRequest, Some(channel), what),
+                None => asked_of_target(channel, request, permissions),
+            },
             Side::Upstream => tell(events::exit(channel, request)),
         },
         Seen::Global(request) => global(from, request, permissions),
@@ -97,6 +100,25 @@ fn open(from: Side, channel: ChannelId, kind: OpenKind<'_>, permissions: SshPerm
     }
     let channel = ChannelNumber(channel.0);
     ask(Fate::RefuseOpen, Some(RecordEvent::ChannelOpen { channel, source: source(from), kind }))
+}
+
+/// What belongs into a session channel alone (RFC 4254 section 6), the only kind whose streams are recorded: a
+/// target may run it elsewhere too.
+const fn misplaced(request: Request<'_>) -> Option<&'static str> {
+    match request {
+        Request::Pty(_) => Some("terminal outside a session channel"),
+        Request::Shell => Some("shell outside a session channel"),
+        Request::Exec { .. } => Some("command outside a session channel"),
+        Request::Subsystem { .. } => Some("subsystem outside a session channel"),
+        Request::X11
+        | Request::Agent
+        | Request::Env { .. }
+        | Request::WindowChange { .. }
+        | Request::Signal { .. }
+        | Request::ExitStatus { .. }
+        | Request::ExitSignal { .. }
+        | Request::Other { .. } => None,
+    }
 }
 
 fn asked_of_target(channel: ChannelId, request: Request<'_>, permissions: SshPermissions) -> Judged {
@@ -148,7 +170,7 @@ mod tests {
     const NONE: SshPermissions = SshPermissions::NONE;
 
     fn request(from: Side, request: Request<'_>, permissions: SshPermissions) -> Judged {
-        judge(from, Seen::Request { channel: CHANNEL, request }, permissions)
+        judge(from, Seen::Request { channel: CHANNEL, in_session: true, request }, permissions)
     }
 
     fn opened(from: Side, kind: OpenKind<'_>, permissions: SshPermissions) -> Judged {
@@ -169,6 +191,21 @@ mod tests {
         }
         let exec = Request::Exec { command: b"id" };
         assert_eq!(request(Side::Downstream, exec, NONE).fate, Fate::Forward);
+    }
+
+    #[test]
+    fn programs_and_their_terminals_belong_into_session_channels() {
+        let pty = Request::Pty(PtyRequest { term: b"vt100", width: 80, height: 24, modes: b"" });
+        let elsewhere = |request| {
+            judge(Side::Downstream, Seen::Request { channel: CHANNEL, in_session: false, request }, ALL).fate
+        };
+        for asked in
+            [pty, Request::Shell, Request::Exec { command: b"id" }, Request::Subsystem { name: b"sftp" }]
+        {
+            assert_eq!(elsewhere(asked), Fate::RefuseRequest, "{asked:?}");
+            assert_eq!(request(Side::Downstream, asked, ALL).fate, Fate::Forward, "{asked:?}");
+        }
+        assert_eq!(elsewhere(Request::Other { name: b"keepalive@openssh.com" }), Fate::Forward);
     }
 
     #[test]

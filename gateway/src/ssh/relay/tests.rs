@@ -188,8 +188,12 @@ fn global(name: &[u8], want_reply: bool) -> Vec<u8> {
 
 /// Opens a session channel that the user calls 5 and the target 9.
 async fn open_session(bed: &mut Bed) {
-    say(&mut bed.user, &open(b"session", 5)).await;
-    assert_eq!(next(&mut bed.target).await, open(b"session", 5));
+    open_channel(bed, b"session").await;
+}
+
+async fn open_channel(bed: &mut Bed, kind: &[u8]) {
+    say(&mut bed.user, &open(kind, 5)).await;
+    assert_eq!(next(&mut bed.target).await, open(kind, 5));
     let rest = [9_u32.to_be_bytes(), u32::MAX.to_be_bytes(), 32_768_u32.to_be_bytes()].concat();
     let confirmation = message(message::CHANNEL_OPEN_CONFIRMATION, 5, &rest);
     say(&mut bed.target, &confirmation).await;
@@ -290,6 +294,28 @@ async fn refusals_reach_the_side_that_is_to_answer() {
     let refused: Vec<_> = bed.observer.events.lock().unwrap().clone();
     let refused = refused.iter().filter(|event| matches!(event, RecordEvent::Refused { .. })).count();
     assert_eq!(refused, 2);
+}
+
+/// A target may know such channels and run what they ask for; their streams are not recorded.
+#[tokio::test]
+async fn nothing_runs_on_a_channel_that_is_no_session() {
+    let mut bed = bed(Slow::default(), SshPermissions::ALL).await;
+    open_channel(&mut bed, b"session@example.com").await;
+    let pty = [string(b"vt100"), vec![0; 16], string(b"")].concat();
+    let asked =
+        [("shell", Vec::new()), ("exec", string(b"id")), ("subsystem", string(b"sftp")), ("pty-req", pty)];
+    for (name, content) in asked {
+        let request = [string(name.as_bytes()), vec![1], content].concat();
+        say(&mut bed.user, &message(message::CHANNEL_REQUEST, 9, &request)).await;
+        let refused = [string(b"refused@portreeve"), vec![1]].concat();
+        assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_REQUEST, 9, &refused), "{name}");
+    }
+    let other = [string(b"x@example.com"), vec![1]].concat();
+    say(&mut bed.user, &message(message::CHANNEL_REQUEST, 9, &other)).await;
+    assert_eq!(next(&mut bed.target).await, message(message::CHANNEL_REQUEST, 9, &other));
+    let what = String::from("command outside a session channel");
+    let refused = RecordEvent::Refused { channel: Some(ChannelNumber(0)), what };
+    assert!(bed.observer.events.lock().unwrap().contains(&refused));
 }
 
 /// A client may send its first channel open together with the request that lets it in.
