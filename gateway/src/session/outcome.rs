@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::id::SessionId;
 use portreeve_core::net::FlowTuple;
 use portreeve_core::utc::UtcTime;
@@ -36,6 +37,19 @@ impl Ending {
     /// An ending with its reason.
     pub fn new(outcome: ConnectionOutcome, reason: impl Into<String>) -> Self {
         Self { outcome, reason: reason.into() }
+    }
+
+    /// The same end, of a session whose recording could not be closed because of `error`: that is then how it
+    /// ended, unless sessions go on without a recording.
+    #[must_use]
+    pub fn without_recording(mut self, error: &str, on_failure: OnRecordingFailure) -> Self {
+        if self.outcome != ConnectionOutcome::RecordingFailed {
+            self.reason = format!("{}; the recording failed: {error}", self.reason);
+        }
+        if on_failure == OnRecordingFailure::End {
+            self.outcome = ConnectionOutcome::RecordingFailed;
+        }
+        self
     }
 }
 
@@ -116,6 +130,18 @@ mod tests {
     use portreeve_core::net::{ClientAddr, OriginalDst};
 
     use super::*;
+
+    #[test]
+    fn a_lost_recording_is_how_a_session_ended_unless_sessions_go_on_without() {
+        let closed = Ending::new(ConnectionOutcome::Closed, "closed by the user");
+        let reason = "closed by the user; the recording failed: disk full";
+        let ended = closed.clone().without_recording("disk full", OnRecordingFailure::End);
+        assert_eq!((ended.outcome, &*ended.reason), (ConnectionOutcome::RecordingFailed, reason));
+        let again = ended.without_recording("disk full", OnRecordingFailure::End);
+        assert_eq!(again.reason, reason, "said once");
+        let went_on = closed.without_recording("disk full", OnRecordingFailure::Continue);
+        assert_eq!((went_on.outcome, &*went_on.reason), (ConnectionOutcome::Closed, reason));
+    }
 
     #[tokio::test]
     async fn a_connection_that_is_cut_or_panics_has_its_line() {

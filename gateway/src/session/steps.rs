@@ -139,11 +139,9 @@ impl<'g> Asked<'g> {
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
             Ok((upstream, further)) => Ok(Session { gateway, grant, recorder, upstream, further, entry }),
-            Err(refusal) => {
-                if !finish_recording(recorder, &refusal.ending).await {
-                    gateway.metrics.recording_failures.inc();
-                }
-                Err(refusal)
+            Err(Refusal { text, ending }) => {
+                let ending = finish_recording(gateway, recorder, ending, false).await;
+                Err(Refusal { text, ending })
             }
         }
     }
@@ -228,20 +226,24 @@ impl Session<'_> {
             }
             EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
         };
-        let finished = finish_recording(self.recorder, &ending).await;
-        if observer.has_failed() || !finished {
-            gateway.metrics.recording_failures.inc();
-        }
-        ending
+        finish_recording(gateway, self.recorder, ending, observer.has_failed()).await
     }
 }
 
-/// Whether all of it is recorded.
-async fn finish_recording(recorder: Recorder, ending: &Ending) -> bool {
+/// Closes the recording, and counts it unless it is whole; `has_gap` says that it is known not to be. What
+/// could not be closed becomes part of the ending.
+async fn finish_recording(gateway: &Gateway, recorder: Recorder, ending: Ending, has_gap: bool) -> Ending {
     let reason = format!("{}: {}", ending.outcome.as_str(), ending.reason);
     let finished = recorder.finish(RecordEvent::SessionEnded { reason }).await;
-    if let Err(error) = &finished {
-        tracing::error!(error = %with_causes(error), "a recording could not be closed; what was sealed is kept");
+    if has_gap || finished.is_err() {
+        gateway.metrics.recording_failures.inc();
     }
-    finished.is_ok()
+    match finished {
+        Ok(()) => ending,
+        Err(error) => {
+            let error = with_causes(&error);
+            tracing::error!(%error, "a recording could not be closed; what was sealed is kept");
+            ending.without_recording(&error, gateway.config.recording.on_failure)
+        }
+    }
 }

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{Cursor, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portreeve_tests::deadline::until;
 use portreeve_tests::terminal::Terminal;
-use portreeve_tests::{Finished, Options, Testbed, run};
+use portreeve_tests::{Companion, Finished, Options, Testbed, run};
 use serde_json::Value;
 
 use super::reloads::{lasting, wait_for};
@@ -25,6 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_session_that_cannot_be_recorded_is_refused_before_the_target", unwritable),
     Check::new("a_spool_that_fills_ends_the_session_and_says_why", full),
     Check::new("a_recording_that_fails_ends_a_session_that_only_forwards", forwarding_only),
+    Check::new("a_recording_that_is_lost_at_the_end_is_how_the_session_ended", lost_at_the_end),
     Check::new("the_target_logs_session_identity_and_serial", certificate),
     Check::new("damaged_recordings_and_wrong_keys_are_errors", damaged),
     Check::new("without_command_logging_neither_commands_nor_streams_are_kept", without_commands),
@@ -186,6 +188,36 @@ fn fill(bed: &Testbed) -> Result<()> {
     Ok(())
 }
 
+/// The recording of the only session that runs.
+fn unfinished(spool: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(spool)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let part = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    entries.into_iter().find(part).context("no session is being recorded")
+}
+
+fn lost_at_the_end(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    recordings(&bed, 2)?;
+    let mut command = bed.client_ssh("ssh");
+    command.args([TARGET, "touch here; until [ -e over ]; do sleep 0.1; done"]).stdin(Stdio::null());
+    let mut session = Companion::spawn(&mut command)?;
+    let home = bed.server().home("alice");
+    until("the session", LIMIT, || Ok(home.join("here").exists().then_some(())))?;
+    let part = unfinished(&bed.gateway()?.files().spool_dir())?;
+    until("a recording that is up to date", SOON, || {
+        let age = fs::metadata(part.join("events.log"))?.modified()?.elapsed()?;
+        Ok((age > Duration::from_secs(1)).then_some(()))
+    })?;
+    fs::remove_dir_all(part)?;
+    fs::write(home.join("over"), "")?;
+    session.wait(SOON)?;
+    let failed = |event: &Value| event["outcome"] == "recording_failed";
+    let event = access_event(bed.gateway()?, "an access event of the session", failed)?;
+    let reason = event["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("the recording failed: cannot write"), "{event}");
+    Ok(())
+}
+
 fn forwarding_only(_: &Beds) -> Result<()> {
     let bed = bed()?;
     recordings(&bed, 2)?;
@@ -193,12 +225,7 @@ fn forwarding_only(_: &Beds) -> Result<()> {
     let forward = SocketAddr::from(([127, 0, 0, 1], 10_050));
     let spool = bed.gateway()?.files().spool_dir();
     session.until("the forward", || converse(bed.client_netns().connect(forward).ok()?, b"echo").ok())?;
-    for entry in fs::read_dir(&spool)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "part") {
-            fs::remove_dir_all(path)?;
-        }
-    }
+    fs::remove_dir_all(unfinished(&spool)?)?;
     // What is written next fails, and nothing comes after.
     let _open = bed.client_netns().connect(forward)?;
     session.companion().wait(SOON)?;
