@@ -11,16 +11,16 @@
 //! Deliberately absent: what to do when a recording fails (the session decides), shipping, and fsync: the
 //! bound holds for a crash of the gateway, not yet for a loss of power.
 
+mod channels;
 mod error;
 mod file;
 pub mod recipient;
 pub mod spool;
 mod stream;
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use portreeve_core::envelope::{ExitHeader, LogKind, Packer, Packet, RecipientKey};
@@ -31,6 +31,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use channels::Channels;
 pub use error::RecordingError;
 use file::SealedFile;
 use spool::{CreateError, SessionDirectory, Spool};
@@ -65,7 +66,7 @@ struct Recording {
     start: Start,
     command_logging: bool,
     events: Arc<LogStream>,
-    channels: Mutex<Channels>,
+    channels: Channels,
     failure: SessionFailure,
     finished: AtomicBool,
 }
@@ -75,14 +76,6 @@ struct Recording {
 struct Start {
     wall: UtcTime,
     monotonic: Instant,
-}
-
-#[derive(Default)]
-struct Channels {
-    /// Channels that are open; `None` where the stream is not recorded.
-    open: HashMap<ChannelNumber, Option<Arc<LogStream>>>,
-    /// Files that are being closed.
-    closing: Vec<Arc<LogStream>>,
 }
 
 impl Recorder {
@@ -124,7 +117,7 @@ impl Recorder {
             RecordEvent::ChannelOpen { channel, kind, .. } => session.open_channel(*channel, kind).await,
             RecordEvent::Pty { channel, pty } => session.set_pty(*channel, pty),
             RecordEvent::Exit { channel, exit } => session.set_exit(*channel, exit),
-            RecordEvent::ChannelClosed { channel, .. } => session.close_channel(*channel),
+            RecordEvent::ChannelClosed { channel, .. } => session.channels.close(*channel),
             _ => Ok(()),
         }
     }
@@ -142,7 +135,7 @@ impl Recorder {
         data: &[u8],
     ) -> Result<(), RecordingError> {
         self.session.check()?;
-        match self.session.stream(channel)? {
+        match self.session.channels.stream(channel)? {
             Some(stream) => stream.data(source, code, data).await,
             None => Ok(()),
         }
@@ -155,7 +148,7 @@ impl Recorder {
 
     /// Waits until the channel's file is not behind any more; what is not kept never is.
     pub async fn keeps_up(&self, channel: ChannelNumber) {
-        if let Ok(Some(stream)) = self.session.stream(channel) {
+        if let Ok(Some(stream)) = self.session.channels.stream(channel) {
             stream.keeps_up().await;
         }
     }
@@ -167,7 +160,7 @@ impl Recorder {
     pub async fn finish(self, last: RecordEvent) -> Result<(), RecordingError> {
         let session = &self.session;
         let written = session.write_event(&last).await;
-        let streams = session.channels().take_all();
+        let streams = session.channels.take_all();
         let closed = close_all(streams, &session.events).await;
         let path = session.directory.path();
         let renamed = session.directory.finish().await.map_err(|error| RecordingError::rename(path, error));
@@ -201,7 +194,7 @@ impl Reservation {
             start,
             command_logging,
             events: Arc::new(LogStream::start(events, packer, start.monotonic, Arc::clone(&failure))),
-            channels: Mutex::default(),
+            channels: Channels::default(),
             failure,
             finished: AtomicBool::new(false),
         };
@@ -211,20 +204,17 @@ impl Reservation {
 
 impl Recording {
     async fn write_event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
-        self.channels().closing.retain(|stream| !stream.is_over());
         self.events.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await
     }
 
     async fn open_channel(&self, channel: ChannelNumber, kind: &ChannelKind) -> Result<(), RecordingError> {
-        if self.channels().open.contains_key(&channel) {
-            return Err(RecordingError::ChannelReused(channel));
-        }
+        self.channels.check_new(channel)?;
         let stream = if self.command_logging && matches!(kind, ChannelKind::Session) {
             Some(Arc::new(self.create_stream(channel).await?))
         } else {
             None
         };
-        self.channels().open.insert(channel, stream);
+        self.channels.insert(channel, stream);
         Ok(())
     }
 
@@ -240,43 +230,17 @@ impl Recording {
     }
 
     fn set_pty(&self, channel: ChannelNumber, pty: &Pty) -> Result<(), RecordingError> {
-        self.stream(channel)?.map_or(Ok(()), |stream| stream.set_pty(pty.into()))
+        self.channels.stream(channel)?.map_or(Ok(()), |stream| stream.set_pty(pty.into()))
     }
 
     fn set_exit(&self, channel: ChannelNumber, exit: &Exit) -> Result<(), RecordingError> {
         let ended = self.start.wall.after(self.start.monotonic.elapsed());
         let exit = ExitHeader::new(exit, ended.unix_seconds());
-        self.stream(channel)?.map_or(Ok(()), |stream| stream.set_exit(exit))
-    }
-
-    fn close_channel(&self, channel: ChannelNumber) -> Result<(), RecordingError> {
-        let mut channels = self.channels();
-        let stream = channels.open.remove(&channel).ok_or(RecordingError::UnknownChannel(channel))?;
-        if let Some(stream) = stream {
-            stream.begin_close();
-            channels.closing.push(stream);
-        }
-        Ok(())
-    }
-
-    fn stream(&self, channel: ChannelNumber) -> Result<Option<Arc<LogStream>>, RecordingError> {
-        let stream = self.channels().open.get(&channel).cloned();
-        stream.ok_or(RecordingError::UnknownChannel(channel))
-    }
-
-    fn channels(&self) -> MutexGuard<'_, Channels> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.stream(channel)?.map_or(Ok(()), |stream| stream.set_exit(exit))
     }
 
     fn check(&self) -> Result<(), RecordingError> {
         self.failure.get().map_or(Ok(()), |error| Err(error.clone()))
-    }
-}
-
-impl Channels {
-    fn take_all(&mut self) -> Vec<Arc<LogStream>> {
-        let open = self.open.drain().filter_map(|(_, stream)| stream);
-        self.closing.drain(..).chain(open).collect()
     }
 }
 
@@ -285,7 +249,7 @@ impl Drop for Recording {
         if self.finished.load(Ordering::Acquire) {
             return;
         }
-        let streams = self.channels().take_all();
+        let streams = self.channels.take_all();
         let (events, path) = (Arc::clone(&self.events), self.directory.path().to_owned());
         if let Ok(runtime) = Handle::try_current() {
             let rename = self.directory.finish();

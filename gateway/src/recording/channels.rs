@@ -1,0 +1,66 @@
+//! The channels of a session that is recorded: which are open, and whose files are still being closed.
+//!
+//! Owns their streams. Deliberately absent: what is written to a stream, and when a channel opens or closes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portreeve_core::record::ChannelNumber;
+
+use super::error::RecordingError;
+use super::stream::LogStream;
+
+/// The streams of a session's channels.
+#[derive(Default)]
+pub(super) struct Channels {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Channels that are open; `None` where the stream is not recorded.
+    open: HashMap<ChannelNumber, Option<Arc<LogStream>>>,
+    /// Files that are being closed.
+    closing: Vec<Arc<LogStream>>,
+}
+
+impl Channels {
+    /// Whether a channel of this number may be opened.
+    pub(super) fn check_new(&self, channel: ChannelNumber) -> Result<(), RecordingError> {
+        let reused = self.lock().open.contains_key(&channel);
+        if reused { Err(RecordingError::ChannelReused(channel)) } else { Ok(()) }
+    }
+
+    /// Adds an open channel.
+    pub(super) fn insert(&self, channel: ChannelNumber, stream: Option<Arc<LogStream>>) {
+        self.lock().open.insert(channel, stream);
+    }
+
+    /// The stream of an open channel, if it is recorded.
+    pub(super) fn stream(&self, channel: ChannelNumber) -> Result<Option<Arc<LogStream>>, RecordingError> {
+        self.lock().open.get(&channel).cloned().ok_or(RecordingError::UnknownChannel(channel))
+    }
+
+    /// Starts closing the file of an open channel.
+    pub(super) fn close(&self, channel: ChannelNumber) -> Result<(), RecordingError> {
+        let mut state = self.lock();
+        let stream = state.open.remove(&channel).ok_or(RecordingError::UnknownChannel(channel))?;
+        if let Some(stream) = stream {
+            stream.begin_close();
+            state.closing.push(stream);
+        }
+        state.closing.retain(|stream| !stream.is_over());
+        Ok(())
+    }
+
+    /// Gives up all streams, for them to be closed.
+    pub(super) fn take_all(&self) -> Vec<Arc<LogStream>> {
+        let mut state = self.lock();
+        let State { open, closing } = &mut *state;
+        closing.drain(..).chain(open.drain().filter_map(|(_, stream)| stream)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
