@@ -210,6 +210,7 @@ impl Recording {
     async fn open_channel(&self, channel: ChannelNumber, kind: &ChannelKind) -> Result<(), RecordingError> {
         self.channels.check_new(channel)?;
         let stream = if self.command_logging && matches!(kind, ChannelKind::Session) {
+            self.channels.room().await?;
             Some(Arc::new(self.create_stream(channel).await?))
         } else {
             None

@@ -10,6 +10,10 @@ use portreeve_core::record::ChannelNumber;
 use super::error::RecordingError;
 use super::stream::LogStream;
 
+/// Files of one session that may still be closing when a channel is opened. Each holds a descriptor and at most
+/// [`super::stream::MAX_PENDING`] bytes.
+const MOST_CLOSING: usize = 16;
+
 /// The streams of a session's channels.
 #[derive(Default)]
 pub(super) struct Channels {
@@ -49,8 +53,26 @@ impl Channels {
             stream.begin_close();
             state.closing.push(stream);
         }
-        state.closing.retain(|stream| !stream.is_over());
         Ok(())
+    }
+
+    /// Waits until few enough files are still being closed for one more channel.
+    ///
+    /// # Errors
+    /// That of a file that could not be closed.
+    pub(super) async fn room(&self) -> Result<(), RecordingError> {
+        loop {
+            let oldest = self.oldest_beyond_limit();
+            let Some(oldest) = oldest else { return Ok(()) };
+            oldest.close().await?;
+        }
+    }
+
+    fn oldest_beyond_limit(&self) -> Option<Arc<LogStream>> {
+        let mut state = self.lock();
+        state.closing.retain(|stream| !stream.is_over());
+        let full = state.closing.len() >= MOST_CLOSING;
+        state.closing.first().filter(|_| full).cloned()
     }
 
     /// Gives up all streams, for them to be closed.

@@ -431,6 +431,28 @@ async fn a_stalled_disk_makes_callers_wait_with_bounded_memory() {
     assert!(bytes.load(Ordering::SeqCst) > accepted + message.len());
 }
 
+#[tokio::test]
+async fn a_channel_opens_only_when_few_files_of_others_are_still_being_closed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let recorder = recorder(scratch.path(), true).await;
+    let mut leaves = Vec::new();
+    for number in 0..16 {
+        let (leave, stalled) = sync_channel(10);
+        let sink = StallingSink { leave: stalled, writes: Arc::default(), bytes: Arc::default() };
+        let (channel, stream) = (ChannelNumber(number), stream_into(Box::new(sink)));
+        recorder.session.channels.insert(channel, Some(Arc::new(stream)));
+        recorder.data(channel, Source::Client, 0, b"x").await.unwrap();
+        recorder.event(&channel_closed(channel)).await.unwrap();
+        leaves.push(leave);
+    }
+    let next = channel_open(ChannelNumber(16), ChannelKind::Session);
+    let mut opening = std::pin::pin!(recorder.event(&next));
+    let soon = tokio::time::timeout(Duration::from_millis(300), &mut opening).await;
+    assert!(soon.is_err(), "a seventeenth file was opened");
+    leaves[0].send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), opening).await.expect("there is room").unwrap();
+}
+
 /// Polls a future a few times, letting other tasks run, and says whether it is ready.
 async fn futures_poll(mut future: std::pin::Pin<&mut impl Future>) -> bool {
     for _ in 0..20 {
