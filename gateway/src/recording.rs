@@ -160,7 +160,7 @@ impl Recorder {
     pub async fn finish(self, last: RecordEvent) -> Result<(), RecordingError> {
         let session = &self.session;
         let written = session.write_event(&last).await;
-        let streams = session.channels.take_all();
+        let streams = session.channels.streams();
         let closed = close_all(streams, &session.events).await;
         let path = session.directory.path();
         let renamed = session.directory.finish().await.map_err(|error| RecordingError::rename(path, error));
@@ -250,7 +250,7 @@ impl Drop for Recording {
         if self.finished.load(Ordering::Acquire) {
             return;
         }
-        let streams = self.channels.take_all();
+        let streams = self.channels.streams();
         let (events, path) = (Arc::clone(&self.events), self.directory.path().to_owned());
         if let Ok(runtime) = Handle::try_current() {
             let rename = self.directory.finish();

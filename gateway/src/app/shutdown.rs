@@ -16,10 +16,13 @@ use crate::telemetry::with_causes;
 /// How long connections may take to close.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long recordings may take that are written after their connection has closed.
+const RECORDING_LIMIT: Duration = Duration::from_secs(30);
+
 /// How long the access log may take for its last lines.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Ends every connection and waits for them and their access-log lines.
+/// Ends every connection and waits for them, their recordings and their access-log lines.
 pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
     gateway.registry.close();
     let drained = async {
@@ -30,6 +33,11 @@ pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
     if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
         tracing::warn!(left = sessions.len(), "some connections did not close in time");
         sessions.shutdown().await;
+    }
+    let left = gateway.spool.closed(RECORDING_LIMIT).await;
+    if left > 0 {
+        tracing::error!(left, "some recordings were not written out in time: what they held last is lost");
+        gateway.metrics.recording_failures.inc_by(left as u64);
     }
     if tokio::time::timeout(FLUSH_LIMIT, gateway.access_log.flush()).await.is_err() {
         tracing::error!("the access log takes no lines: the last ones are lost");

@@ -75,11 +75,10 @@ impl Channels {
         state.closing.first().filter(|_| full).cloned()
     }
 
-    /// Gives up all streams, for them to be closed.
-    pub(super) fn take_all(&self) -> Vec<Arc<LogStream>> {
-        let mut state = self.lock();
-        let State { open, closing } = &mut *state;
-        closing.drain(..).chain(open.drain().filter_map(|(_, stream)| stream)).collect()
+    /// All streams, for them to be closed. They stay here, so that they are closed even if whoever asked is cut.
+    pub(super) fn streams(&self) -> Vec<Arc<LogStream>> {
+        let state = self.lock();
+        state.closing.iter().chain(state.open.values().flatten()).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

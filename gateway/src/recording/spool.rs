@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portreeve_core::envelope::whole_blocks;
 use portreeve_core::id::SessionId;
@@ -22,6 +23,7 @@ use portreeve_core::record::ChannelNumber;
 use portreeve_core::utc::UtcTime;
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::warn;
 
 /// Ends the name of a session directory that is still written.
@@ -35,6 +37,8 @@ pub const EVENTS_FILE: &str = "events.log";
 pub struct Spool {
     root: Arc<Path>,
     closed_leftovers: usize,
+    /// Each session directory that is still written holds a receiver.
+    writing: watch::Sender<()>,
 }
 
 /// Why a spool cannot be used.
@@ -78,7 +82,7 @@ impl Spool {
         check_writable(dir).map_err(|source| SpoolError::NotWritable { path: dir.into(), source })?;
         let closed_leftovers =
             close_leftovers(dir).map_err(|source| SpoolError::Read { path: dir.into(), source })?;
-        Ok(Self { root: dir.into(), closed_leftovers })
+        Ok(Self { root: dir.into(), closed_leftovers, writing: watch::Sender::default() })
     }
 
     /// The spool directory.
@@ -97,6 +101,15 @@ impl Spool {
     pub const fn closed_leftovers(&self) -> usize {
         self.closed_leftovers
     }
+
+    /// Waits until all recordings are closed, those whose session is gone too, for `limit` at the longest;
+    /// returns how many are left.
+    pub async fn closed(&self, limit: Duration) -> usize {
+        match tokio::time::timeout(limit, self.writing.closed()).await {
+            Ok(()) => 0,
+            Err(_) => self.writing.receiver_count(),
+        }
+    }
 }
 
 /// The directory of a session that is being written. Removed when dropped, unless it was kept.
@@ -105,6 +118,8 @@ pub(super) struct SessionDirectory {
     part: PathBuf,
     finished: PathBuf,
     kept: bool,
+    /// Shared with what gives it its final name.
+    writing: Arc<watch::Receiver<()>>,
 }
 
 impl SessionDirectory {
@@ -113,7 +128,7 @@ impl SessionDirectory {
         let finished = spool.root.join(format!("{}-{session}", started.unix_millis()));
         let part = finished.with_extension(PART);
         match DirBuilder::new().mode(0o700).create(&part) {
-            Ok(()) => Ok(Self { part, finished, kept: false }),
+            Ok(()) => Ok(Self { part, finished, kept: false, writing: Arc::new(spool.writing.subscribe()) }),
             Err(source) => Err(CreateError { path: part, source }),
         }
     }
@@ -136,14 +151,18 @@ impl SessionDirectory {
         self.kept = true;
     }
 
-    /// Gives it its final name. Another process that starts just now may have done so.
+    /// Gives it its final name; another process that starts just now may have done so. Until that is
+    /// done, or given up, the spool waits for it.
     pub(super) fn finish(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (part, finished) = (self.part.clone(), self.finished.clone());
+        let writing = Arc::clone(&self.writing);
         async move {
-            match tokio::fs::rename(&part, &finished).await {
+            let renamed = match tokio::fs::rename(&part, &finished).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && finished.is_dir() => Ok(()),
                 renamed => renamed,
-            }
+            };
+            drop(writing);
+            renamed
         }
     }
 }

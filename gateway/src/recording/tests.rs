@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
 use portreeve_core::envelope::{Header, OpenError, Opener, RecipientPrivateKey};
@@ -431,19 +431,49 @@ async fn a_stalled_disk_makes_callers_wait_with_bounded_memory() {
     assert!(bytes.load(Ordering::SeqCst) > accepted + message.len());
 }
 
+/// Opens a channel on a disk that stalls with what is written to it.
+async fn stall(recorder: &Recorder, channel: ChannelNumber) -> SyncSender<()> {
+    let (leave, stalled) = sync_channel(10);
+    let sink = StallingSink { leave: stalled, writes: Arc::default(), bytes: Arc::default() };
+    recorder.session.channels.insert(channel, Some(Arc::new(stream_into(Box::new(sink)))));
+    recorder.data(channel, Source::Client, 0, b"x").await.unwrap();
+    leave
+}
+
+#[tokio::test]
+async fn a_recording_that_is_cut_while_it_is_closed_is_waited_for() {
+    for is_finishing in [false, true] {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = Spool::open(scratch.path()).unwrap();
+        let recorder = reserve(&spool).await.begin(started_event(), true).await.unwrap();
+        let leave = stall(&recorder, CHANNEL).await;
+        let session = tokio::spawn(async move {
+            if is_finishing {
+                recorder.finish(ended()).await.unwrap();
+            } else {
+                std::future::pending::<()>().await;
+                drop(recorder);
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        session.abort();
+        assert!(session.await.unwrap_err().is_cancelled());
+        assert_eq!(spool.closed(Duration::from_millis(300)).await, 1, "recordings are left");
+        assert!(only_entry(scratch.path()).extension().is_some(), "it counts as finished");
+        leave.send(()).unwrap();
+        assert_eq!(spool.closed(Duration::from_secs(10)).await, 0);
+        assert!(only_entry(scratch.path()).extension().is_none());
+    }
+}
+
 #[tokio::test]
 async fn a_channel_opens_only_when_few_files_of_others_are_still_being_closed() {
     let scratch = tempfile::tempdir().unwrap();
     let recorder = recorder(scratch.path(), true).await;
     let mut leaves = Vec::new();
     for number in 0..16 {
-        let (leave, stalled) = sync_channel(10);
-        let sink = StallingSink { leave: stalled, writes: Arc::default(), bytes: Arc::default() };
-        let (channel, stream) = (ChannelNumber(number), stream_into(Box::new(sink)));
-        recorder.session.channels.insert(channel, Some(Arc::new(stream)));
-        recorder.data(channel, Source::Client, 0, b"x").await.unwrap();
-        recorder.event(&channel_closed(channel)).await.unwrap();
-        leaves.push(leave);
+        leaves.push(stall(&recorder, ChannelNumber(number)).await);
+        recorder.event(&channel_closed(ChannelNumber(number))).await.unwrap();
     }
     let next = channel_open(ChannelNumber(16), ChannelKind::Session);
     let mut opening = std::pin::pin!(recorder.event(&next));
