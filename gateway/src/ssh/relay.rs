@@ -40,9 +40,6 @@ use super::observe::{ObserverFailed, SessionObserver};
 use super::upstream::UpstreamSession;
 use crate::telemetry::with_causes;
 
-/// How long the observer may take for what it is told at the end.
-const TELLING: Duration = Duration::from_millis(500);
-
 /// How long a side may take for what the other one sent before it left.
 const DELIVERING: Duration = Duration::from_secs(300);
 
@@ -127,7 +124,8 @@ fn let_in(down: &mut DownstreamSession, banners: &[Vec<u8>]) -> Result<(), Proto
     Ok(down.link.transport.send(&[server::SUCCESS])?)
 }
 
-/// Ends both sides, which `cut` bounds, and tells the observer which channels that closes.
+/// Ends both sides, which `cut` bounds, and tells the observer which channels that closes. That may take as long
+/// as the observer does: who closes it afterwards waits for the same.
 async fn conclude<O: SessionObserver>(
     joined: Joined<O>,
     stop: Stop,
@@ -143,7 +141,7 @@ async fn conclude<O: SessionObserver>(
             () = cut => {}
         }
     };
-    let (_told, ()) = tokio::join!(timeout(TELLING, untold.tell()), parting);
+    tokio::join!(untold.tell(), parting);
     RelayOutcome { ended_by, client_bytes, target_bytes }
 }
 

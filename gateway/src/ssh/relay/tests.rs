@@ -561,7 +561,7 @@ async fn session_channels_beyond_the_limit_are_refused_one_by_one() {
 async fn every_channel_that_was_seen_open_is_closed_in_the_record_when_the_session_is_revoked() {
     let (revoke, revoked) = tokio::sync::oneshot::channel();
     let end = async { revoked.await.unwrap_or_default() };
-    let slow = Slow { pause: Some(Duration::from_millis(50)), ..Slow::default() };
+    let slow = Slow { pause: Some(Duration::from_millis(400)), ..Slow::default() };
     let mut bed = bed_until(slow, SshPermissions::NONE, &Keys::default(), end).await;
     open_session(&mut bed).await;
     say(&mut bed.user, &open(b"session", 6)).await;
