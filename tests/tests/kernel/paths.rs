@@ -4,10 +4,11 @@
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 
+use portreeve_tests::wire::{Wire, hardware_address};
+
 use crate::frames::{ETHERNET, SYN, segment, with_checksums};
 use crate::network::{APPLY, CLIENTS, Network, OPEN, ROUTER, TARGETS, first_line, wait_for};
 use crate::steering::BOTH;
-use crate::wire::{Wire, hardware_address};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -63,8 +64,8 @@ fn sources_that_are_behind_no_interface_are_dropped() -> Outcome {
     let network = Network::new();
     let mut gateway = network.gateway(BOTH, "tcx")?;
     gateway.command(APPLY)?;
-    let wire = Wire::open(&network, "c", "eth0");
-    let router = hardware_address(&network, "g", "lan.10");
+    let wire = Wire::open(&network.side("c"), "eth0")?;
+    let router = hardware_address(&network.side("g"), "lan.10")?;
     let [v4, v6] = TARGETS.map(|to| to.parse::<IpAddr>().unwrap());
     let sources = [
         (
@@ -82,7 +83,7 @@ fn sources_that_are_behind_no_interface_are_dropped() -> Outcome {
                 IpAddr::V4(source) => frame[ETHERNET + 12..ETHERNET + 16].copy_from_slice(&source.octets()),
                 IpAddr::V6(source) => frame[ETHERNET + 8..ETHERNET + 24].copy_from_slice(&source.octets()),
             }
-            wire.send(&with_checksums(frame));
+            wire.send(&with_checksums(frame))?;
             sent += 1;
             wait_for(|| gateway.counter("dropped_reverse_path") == sent, source);
         }

@@ -45,7 +45,11 @@ fn before_the_gateway(_: &Beds) -> Result<()> {
     ensure!(running.out().contains("nothing to do"), "{}", running.out());
     running.success()?;
     let pid = bed.gateway()?.pid();
-    ensure!(bed.gateway()?.datapath_status()?["gateway"] == json!(pid), "{}", bed.gateway()?.datapath_status()?);
+    ensure!(
+        bed.gateway()?.datapath_status()?["gateway"] == json!(pid),
+        "{}",
+        bed.gateway()?.datapath_status()?
+    );
     bed.gateway_mut()?.stop()?;
     detach(&bed)?;
     let report: Value = serde_json::from_str(&attach(&bed, &[])?.success()?)?;
@@ -105,6 +109,10 @@ fn later(_: &Beds) -> Result<()> {
     .success()?;
     let ended = waiting.wait(SOON)?;
     ensure!(ended.success(), "{ended}");
-    ensure!(bed.gateway()?.datapath_status()?["interfaces"] == json!(["lan0", "late0", "wan0"]), "{}", bed.gateway()?.datapath_status()?);
+    ensure!(
+        bed.gateway()?.datapath_status()?["interfaces"] == json!(["lan0", "late0", "wan0"]),
+        "{}",
+        bed.gateway()?.datapath_status()?
+    );
     ensure_closed(&bed)
 }
