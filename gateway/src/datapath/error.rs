@@ -23,6 +23,12 @@ pub enum DatapathError {
         /// Their names, separated by commas.
         missing: String,
     },
+    /// The kernel has not all that steering needs.
+    #[error("this kernel lacks {missing}; use Linux 5.15 or later with these switched on")]
+    KernelLacks {
+        /// What, each with the version that brought it.
+        missing: String,
+    },
     /// A configured interface does not exist.
     #[error("interface {name} does not exist; `ip link` lists those that do (datapath.interfaces)")]
     NoSuchInterface {

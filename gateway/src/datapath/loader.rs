@@ -13,7 +13,6 @@ use std::io;
 use std::path::PathBuf;
 
 use aya::programs::{SchedClassifier, SkLookup};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -23,12 +22,12 @@ use portreeve_ebpf::names;
 use super::DatapathError;
 use super::object::object;
 use super::pins::{self, Attachment, Pins};
-use super::{clsact, tcx};
+use super::{clsact, features, tcx};
 
 /// Kernel mechanism by which the TC program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcMechanism {
-    /// TCX link, kernel 6.6 and later.
+    /// TCX link (Linux 6.6).
     Tcx,
     /// Filter of a clsact qdisc.
     Clsact,
@@ -37,10 +36,7 @@ pub enum TcMechanism {
 impl TcMechanism {
     /// The best that the running kernel has.
     pub fn of_this_kernel() -> Self {
-        match KernelVersion::current() {
-            Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Tcx,
-            Ok(_) | Err(_) => Self::Clsact,
-        }
+        if features::has_tcx() { Self::Tcx } else { Self::Clsact }
     }
 
     /// The attachment to the interface that has this name now.

@@ -21,6 +21,7 @@
 mod batch;
 mod clsact;
 mod error;
+mod features;
 mod interfaces;
 mod kernel_log;
 mod link_events;

@@ -15,7 +15,7 @@ use nix::sys::socket::LinkAddr;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use portreeve_core::config::daemon::DatapathConfig;
 
-use super::DatapathError;
+use super::{DatapathError, features};
 
 /// Something that works, though perhaps not as the operator means it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub(super) fn can_attach(config: &DatapathConfig) -> Result<(), DatapathError> {
     let text =
         fs::read_to_string(status).map_err(|source| DatapathError::Proc { path: status.into(), source })?;
     capabilities(&text)?;
+    features::check()?;
     bpffs(&config.pin_dir)
 }
 
