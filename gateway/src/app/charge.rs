@@ -62,10 +62,9 @@ impl Charge {
                 *self = Self::Own(Arc::clone(datapath));
             }
             (Self::Lent(_), Step::HandOver) => {
-                let now = Instant::now();
-                let limit = now + gateway.config.limits.drain_timeout;
+                let (now, limit) = (Instant::now(), gateway.config.limits.drain_timeout);
                 tracing::info!(sessions = gateway.registry.len(), ?limit, "handed over; draining");
-                *self = Self::Draining { linger: now + LINGER, limit };
+                *self = Self::Draining { linger: now + LINGER, limit: now + limit };
             }
             // Asked for twice; what was asked for is so.
             (Self::Own(_) | Self::Lent(_) | Self::Draining { .. }, _) => {}

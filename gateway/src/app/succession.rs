@@ -17,8 +17,12 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// How often the log says that a successor is not ready yet.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// When it is tried again to take the datapath back from a successor that is just dying.
-const RETRY: Duration = Duration::from_millis(50);
+/// When it is tried again to take the datapath back from a successor that is just dying; then after
+/// twice the time, and so on.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The longest time between two tries, where somebody else holds the lock.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the main loop is told, with the way to say that it is done; `false` means "not yet: say it again".
 #[derive(Debug)]
@@ -80,8 +84,10 @@ async fn succeed(mut peer: Peer, terms: &Terms, orders: &mpsc::Sender<Order>) ->
         return true;
     }
     tracing::error!(pid, ?outcome, "the other gateway has not taken over: this one stays in charge");
+    let mut pause = RETRY;
     while !tell(orders, Step::TakeBack).await {
-        sleep(RETRY).await;
+        sleep(pause).await;
+        pause = RETRY_LIMIT.min(pause * 2);
     }
     false
 }
