@@ -1,7 +1,8 @@
 //! The capabilities (capabilities(7)) that a running gateway keeps; all others are given up for good.
 //!
 //! Kept: `CAP_NET_ADMIN` for transparent sockets, routes, marks and attaching; `CAP_BPF` and
-//! `CAP_PERFMON` to load programs and change maps. None of them can be given up after the start: a
+//! `CAP_PERFMON` to load programs and change maps; `CAP_NET_BIND_SERVICE` to dial a target from a user's
+//! own port where that is below 1024. None of them can be given up after the start: a
 //! reload of the policy changes maps, an interface that is made anew gets the program again, and a
 //! gateway whose successor fails puts its own programs back.
 //!
@@ -15,7 +16,12 @@ use nix::sys::prctl;
 use thiserror::Error;
 
 /// What is kept, as far as it is held.
-const KEPT: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_PERFMON];
+const KEPT: [Capability; 4] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+];
 
 /// Rights could not be given up.
 #[derive(Debug, Error)]

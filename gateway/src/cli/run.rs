@@ -17,7 +17,7 @@ use crate::{capabilities, telemetry};
 #[command(after_help = "\
 SIGHUP reloads the policy file and reopens the access log; a change of the policy file reloads it too.
 SIGTERM ends live sessions and takes routes down; kernel programs stay, so targets stay closed.
-It keeps CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON alone: root, too, must own the files or have a permission on them.
+It keeps CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_BPF and CAP_PERFMON alone: its files must be its user's, root's too.
 With --takeover SIGTERM to the gateway that drains ends its sessions and nothing else.
 Log lines go to standard error (RUST_LOG sets their level), with --json one JSON object each.")]
 pub(super) struct RunArgs {
@@ -53,7 +53,7 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     if error.chain().any(denied) && !error.chain().any(<dyn std::error::Error>::is::<DatapathError>) {
         error.context(
             "a permission is missing: the gateway keeps no right to use the files of other users, so let its user \
-             own them (chown), or give the permission; nor to bind a port below 1024",
+             own them (chown), or give the permission",
         )
     } else {
         error

@@ -16,8 +16,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_file_of_another_user_is_an_error_that_says_why", others_file),
 ];
 
-/// `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
-const KEPT: &str = "000000c000001000";
+/// `CAP_NET_BIND_SERVICE` (10), `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
+const KEPT: &str = "000000c000001400";
 const NONE: &str = "0000000000000000";
 
 fn threads(_: &Beds) -> Result<()> {
