@@ -8,6 +8,7 @@ mod bad_input;
 mod capabilities;
 mod denials;
 mod early;
+mod failed_recordings;
 mod failing_targets;
 mod fips;
 mod host_certificates;
@@ -70,6 +71,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         old_targets::CHECKS,
         source_address::CHECKS,
         recordings::CHECKS,
+        failed_recordings::CHECKS,
         other_traffic::CHECKS,
         bad_input::CHECKS,
         audit::CHECKS,
