@@ -14,6 +14,7 @@
 #![no_std]
 
 pub mod names;
+pub mod rules;
 pub mod stats;
 pub mod targets;
 

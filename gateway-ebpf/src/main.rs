@@ -26,9 +26,9 @@ mod entry {
     /// A steered packet ends the chain of programs (`OK`): nothing after us may redirect it away.
     #[classifier]
     pub(crate) fn portreeve_tc(ctx: TcContext) -> i32 {
-        let reason = tc::steer(&ctx);
-        maps::count(reason);
-        match reason {
+        let outcome = tc::steer(&ctx);
+        maps::count(outcome.reason);
+        match outcome.reason {
             Reason::PassedNotTarget => TC_ACT_UNSPEC,
             Reason::SteeredEstablished
             | Reason::SteeredTimeWait
@@ -39,7 +39,11 @@ mod entry {
             | Reason::DroppedFragment
             | Reason::DroppedUnparsable
             | Reason::DroppedReversePath
+            | Reason::DroppedSum
+            | Reason::DroppedRate
+            | Reason::DroppedSourceRate
             | Reason::DroppedAssignFailed => TC_ACT_SHOT as i32,
+            Reason::DroppedPolicy => outcome.sent_back.unwrap_or(TC_ACT_SHOT as i32),
         }
     }
 

@@ -16,13 +16,31 @@ pub const LISTENERS: &str = "LISTENERS";
 /// Per-CPU array: index of a [`Reason`](crate::stats::Reason) to a packet count.
 pub const STATS: &str = "STATS";
 
+/// LRU hash: source, as a [`TargetKey`](crate::targets::TargetKey), to the time at which its bucket is empty.
+pub const SOURCES: &str = "SOURCES";
+/// Array of one: the same time for all sources.
+pub const ALL_SOURCES: &str = "ALL_SOURCES";
+/// Array: bank * [`MAX_RULES`](crate::rules::MAX_RULES) + index to [`Rule`](crate::rules::Rule).
+pub const RULES: &str = "RULES";
+/// Array of one: [`BankHeader`](crate::rules::BankHeader).
+pub const RULES_IN_FORCE: &str = "RULES_IN_FORCE";
+/// Per-CPU array: bank * [`MAX_RULES`](crate::rules::MAX_RULES) + policy to a packet count.
+pub const POLICY_STATS: &str = "POLICY_STATS";
+/// Ring buffer of [`BlockedFlow`](crate::rules::BlockedFlow); not pinned, since it has one reader.
+pub const BLOCKED_FLOWS: &str = "BLOCKED_FLOWS";
+
 /// Maps that are pinned, so that they outlive the daemon.
-pub const PINNED_MAPS: [&str; 5] = [TARGETS, PREFIXES, PORT_SETS, LISTENERS, STATS];
+pub const PINNED_MAPS: [&str; 8] =
+    [TARGETS, PREFIXES, PORT_SETS, LISTENERS, STATS, RULES, RULES_IN_FORCE, POLICY_STATS];
 
 /// Global, `u32`: firewall mark of steered packets.
 pub const MARK: &str = "MARK";
 /// Global, `u8`: 0 lets packets to targets come in on any interface.
 pub const REVERSE_PATH: &str = "REVERSE_PATH";
+/// Global, `[u64; 2]`: nanoseconds between two new flows of all sources, and of a burst; 0 is no limit.
+pub const RATE_OF_ALL: &str = "RATE_OF_ALL";
+/// Global, `[u64; 2]`: the same for each source.
+pub const RATE_OF_SOURCE: &str = "RATE_OF_SOURCE";
 /// Global, `u8`, defined by aya-log: 0 removes all logging when the program is verified.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 

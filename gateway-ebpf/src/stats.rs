@@ -25,13 +25,22 @@ pub enum Reason {
     DroppedUnparsable = 8,
     /// Dropped: to a target, from a source that is not behind the interface.
     DroppedReversePath = 9,
+    /// Dropped: a device would write a checksum into its headers.
+    DroppedSum = 10,
+    /// Dropped: a new flow to a target, above what all sources may begin.
+    DroppedRate = 11,
+    /// Dropped: a new flow to a target, above what its source may begin.
+    DroppedSourceRate = 12,
+    /// Dropped: a new flow to a target, which a network policy blocks by its addresses and ports. Where it
+    /// is a SYN, the sender gets a reset.
+    DroppedPolicy = 13,
     /// Dropped: the kernel refused the socket.
-    DroppedAssignFailed = 10,
+    DroppedAssignFailed = 14,
 }
 
 impl Reason {
     /// All reasons, in the order of their index.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::PassedNotTarget,
         Self::SteeredEstablished,
         Self::SteeredTimeWait,
@@ -42,6 +51,10 @@ impl Reason {
         Self::DroppedFragment,
         Self::DroppedUnparsable,
         Self::DroppedReversePath,
+        Self::DroppedSum,
+        Self::DroppedRate,
+        Self::DroppedSourceRate,
+        Self::DroppedPolicy,
         Self::DroppedAssignFailed,
     ];
 
@@ -65,13 +78,17 @@ impl Reason {
             Self::DroppedFragment => "dropped_fragment",
             Self::DroppedUnparsable => "dropped_unparsable",
             Self::DroppedReversePath => "dropped_reverse_path",
+            Self::DroppedSum => "dropped_sum",
+            Self::DroppedRate => "dropped_rate",
+            Self::DroppedSourceRate => "dropped_source_rate",
+            Self::DroppedPolicy => "dropped_policy",
             Self::DroppedAssignFailed => "dropped_assign_failed",
         }
     }
 }
 
 /// Number of counters.
-pub const REASONS: u32 = 11;
+pub const REASONS: u32 = 15;
 const _: () = assert!(Reason::ALL.len() == REASONS as usize);
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapat
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let steered = datapath.apply(&gateway.policy.current().infrastructure.steered())?;
+    let steered = reload::apply(&mut datapath, &gateway.policy.current())?;
     tracing::info!(
         added = steered.added,
         removed = steered.removed,

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use portreeve_core::config::daemon::Config;
 use portreeve_core::envelope::RecipientKey;
 use portreeve_core::id::SessionId;
+use portreeve_core::net::FlowTuple;
+use portreeve_core::net::interface::InterfaceName;
 use tracing::Instrument as _;
 
 use self::outcome::{Ending, SessionOutcome};
@@ -28,7 +30,7 @@ use crate::ca::Signer;
 use crate::ca::host::HostSigner;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Accepted;
-use crate::metrics::Metrics;
+use crate::metrics::{ConnectionOutcome, Metrics};
 use crate::recording::spool::Spool;
 use crate::ssh;
 use crate::ssh::shown_keys::KeyRing;
@@ -66,14 +68,37 @@ pub async fn serve(gateway: Arc<Gateway>, accepted: Accepted) {
     let id = SessionId::from_random_bytes(rand::random());
     let flow = accepted.flow();
     let span = tracing::info_span!("session", %id, client = %flow.client, target = %flow.original_dst);
-    let mut outcome = SessionOutcome::begin(id, flow, gateway.access_log.clone(), gateway.metrics.clone());
-    outcome.facts().ingress_interface = accepted.ingress().map(ToString::to_string);
+    let mut outcome = begin(&gateway, id, flow, accepted.ingress());
     async move {
         let ending = connection(&gateway, id, accepted, &mut outcome).await;
         outcome.finish(ending);
     }
     .instrument(span)
     .await;
+}
+
+/// Writes the outcome of a flow that the kernel blocked by a network policy.
+pub fn blocked_in_kernel(gateway: &Gateway, flow: FlowTuple, ingress: Option<InterfaceName>) {
+    let id = SessionId::from_random_bytes(rand::random());
+    let mut outcome = begin(gateway, id, flow, ingress.as_ref());
+    // The kernel's rules are made of the policies, so the policy in force says the same, and which; but for
+    // one that came into force since.
+    let ending = match Arrival::decide(gateway, id, (flow, ingress), &mut outcome) {
+        Err(blocked) => blocked,
+        Ok(_) => Ending::new(ConnectionOutcome::Blocked, "blocked by the network policies of a moment ago"),
+    };
+    outcome.finish(ending);
+}
+
+fn begin(
+    gateway: &Gateway,
+    id: SessionId,
+    flow: FlowTuple,
+    ingress: Option<&InterfaceName>,
+) -> SessionOutcome {
+    let mut outcome = SessionOutcome::begin(id, flow, gateway.access_log.clone(), gateway.metrics.clone());
+    outcome.facts().ingress_interface = ingress.map(ToString::to_string);
+    outcome
 }
 
 /// The flow of one connection.
@@ -84,7 +109,8 @@ async fn connection(
     outcome: &mut SessionOutcome,
 ) -> Ending {
     // One snapshot decides everything; network policies come first, and a block is final.
-    let arrival = match Arrival::decide(gateway, id, &accepted, outcome) {
+    let arrival = match Arrival::decide(gateway, id, (accepted.flow(), accepted.ingress().cloned()), outcome)
+    {
         Ok(arrival) => arrival,
         Err(blocked) => {
             accepted.reset();

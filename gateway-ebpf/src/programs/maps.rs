@@ -7,7 +7,10 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap};
+use portreeve_ebpf::rules::{BANKS, BankHeader, Flow, MAX_RULES, Rule};
+
+use super::parse::Packet;
 use portreeve_ebpf::stats::{REASONS, Reason};
 use portreeve_ebpf::targets::{
     ALL_PORTS, ANY_TARGET, FAMILY_V4, MAX_ADDRESSES, MAX_PORT_SETS, MAX_PREFIXES, PREFIX_KEY_HEAD_BITS,
@@ -30,6 +33,29 @@ static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 #[unsafe(no_mangle)]
 static MARK: Global<u32> = Global::new(0);
 
+#[map]
+static RULES: Array<Rule> = Array::with_max_entries(BANKS * MAX_RULES, 0);
+#[map]
+static RULES_IN_FORCE: Array<BankHeader> = Array::with_max_entries(1, 0);
+#[map]
+static POLICY_STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(BANKS * MAX_RULES, 0);
+#[map]
+static PARKED: PerCpuArray<Parked> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static BLOCKED_FLOWS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+#[map]
+static SOURCES: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(1 << 16, 0);
+#[map]
+static ALL_SOURCES: Array<u64> = Array::with_max_entries(1, 0);
+
+#[expect(unsafe_code, reason = "user space finds the global by its name")]
+#[unsafe(no_mangle)]
+static RATE_OF_ALL: Global<[u64; 2]> = Global::new([0; 2]);
+
+#[expect(unsafe_code, reason = "user space finds the global by its name")]
+#[unsafe(no_mangle)]
+static RATE_OF_SOURCE: Global<[u64; 2]> = Global::new([0; 2]);
+
 #[expect(unsafe_code, reason = "user space finds the global by its name")]
 #[unsafe(no_mangle)]
 static REVERSE_PATH: Global<u8> = Global::new(1);
@@ -44,6 +70,108 @@ pub(crate) fn mark() -> u32 {
 #[inline(always)]
 pub(crate) fn reverse_path_is_strict() -> bool {
     REVERSE_PATH.load() != 0
+}
+
+/// How often something may happen, in nanoseconds.
+pub(crate) struct Rate {
+    /// From one to the next; 0 is no limit.
+    pub(crate) interval: u64,
+    /// What may come at once.
+    pub(crate) burst: u64,
+}
+
+/// New flows of all sources.
+#[inline(always)]
+pub(crate) fn rate_of_all() -> Rate {
+    let [interval, burst] = RATE_OF_ALL.load();
+    Rate { interval, burst }
+}
+
+/// New flows of each source.
+#[inline(always)]
+pub(crate) fn rate_of_source() -> Rate {
+    let [interval, burst] = RATE_OF_SOURCE.load();
+    Rate { interval, burst }
+}
+
+/// When the bucket of all sources is empty.
+pub(crate) mod all_sources {
+    use super::ALL_SOURCES;
+
+    #[inline(always)]
+    pub(crate) fn get() -> u64 {
+        ALL_SOURCES.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(time: u64) {
+        ALL_SOURCES.set(0, time, 0).unwrap_or_default();
+    }
+}
+
+/// When the bucket of a source is empty.
+pub(crate) mod source {
+    use portreeve_ebpf::targets::TargetKey;
+
+    use super::SOURCES;
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the value of a hash is reached by pointer")]
+    pub(crate) fn get(key: &TargetKey) -> u64 {
+        // SAFETY: an entry that is reused meanwhile has the time of another source: one flow more or less.
+        unsafe { SOURCES.get(key) }.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(key: &TargetKey, time: u64) {
+        SOURCES.insert(key, time, 0).unwrap_or_default();
+    }
+}
+
+/// Bank and number of the rules in force.
+#[inline(always)]
+pub(crate) fn rules_in_force() -> BankHeader {
+    RULES_IN_FORCE.get(0).copied().unwrap_or_default()
+}
+
+/// A packet that begins a flow, kept in a map for the rest of its way.
+///
+/// The verifier follows each way through the parser apart as long as what was parsed is on the stack: a
+/// loop over rules behind all of them comes to more than a million instructions. Of values in maps it knows
+/// nothing, so behind this all ways are one.
+pub(crate) struct Parked {
+    /// The packet.
+    pub(crate) packet: Packet,
+    /// What rules are asked about.
+    pub(crate) flow: Flow,
+}
+
+/// Keeps a packet until the program ends.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the value of this CPU is reached by pointer")]
+pub(crate) fn park(packet: &Packet, flow: Flow) -> Option<&'static Parked> {
+    let place = PARKED.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU value, and TC programs of one CPU do not interrupt each other.
+    unsafe {
+        *place = Parked { packet: *packet, flow };
+        Some(&*place)
+    }
+}
+
+/// A rule of a bank.
+#[inline(always)]
+pub(crate) fn rule(bank: u32, index: u32) -> Option<&'static Rule> {
+    RULES.get(bank * MAX_RULES + index)
+}
+
+/// Counts a packet that a policy blocked.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the counter of this CPU is reached by pointer")]
+pub(crate) fn count_blocked(bank: u32, policy: u32) {
+    if let Some(counter) = POLICY_STATS.get_ptr_mut(bank * MAX_RULES + policy) {
+        // SAFETY: a per-CPU value, and TC programs of one CPU do not interrupt each other.
+        unsafe { *counter += 1 }
+    }
 }
 
 /// Counts one packet.

@@ -1,10 +1,14 @@
 //! What the entry points are made of. Each submodule owns one kind of access to the kernel.
 
 mod icmp;
+mod limits;
 pub(crate) mod maps;
 pub(crate) mod parse;
-pub(crate) mod reverse_path;
+mod reset;
+mod reverse_path;
+pub(crate) mod rules;
 pub(crate) mod sk_lookup;
 mod socket;
+mod sums;
 pub(crate) mod tags;
 pub(crate) mod tc;

@@ -12,11 +12,17 @@ use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 use super::tags::{Network, Tags};
 
 const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+pub(crate) const IPV6_HEADER: usize = 40;
 /// Extension headers that are walked; a chain that is longer counts as unknown.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
+/// Flags of TCP (RFC 9293, section 3.1).
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
 const ICMP: u8 = 1;
 const IPIP: u8 = 4;
 const TCP: u8 = 6;
@@ -39,6 +45,7 @@ const SHIM6: u8 = 140;
 ///
 /// Every field always has a value, if only zero: the verifier refuses a program that computes with
 /// a register which the compiler, knowing it unused, left unset.
+#[derive(Clone, Copy)]
 pub(crate) struct Packet {
     /// `FAMILY_V4` or `FAMILY_V6`.
     pub(crate) family: u8,
@@ -52,7 +59,11 @@ pub(crate) struct Packet {
     pub(crate) src_port: u16,
     /// Destination port of a TCP segment.
     pub(crate) dst_port: u16,
-    /// Where the TCP segment or ICMP message begins.
+    /// Flags of a TCP segment.
+    pub(crate) flags: u8,
+    /// Where the IP header begins.
+    pub(crate) network: usize,
+    /// Where what it carries begins; 0 when it is no IP packet.
     pub(crate) offset: usize,
     /// Whether a tag names a VLAN, so that the stack gives the packet to another device.
     pub(crate) in_vlan: bool,
@@ -83,6 +94,8 @@ impl Packet {
         dst: [0; 4],
         src_port: 0,
         dst_port: 0,
+        flags: 0,
+        network: 0,
         offset: 0,
         in_vlan: false,
     };
@@ -97,7 +110,13 @@ impl Packet {
             Network::Other => Self::OTHER,
             Network::TooManyTags => Self { payload: Payload::TooManyTags, ..Self::OTHER },
         };
-        Self { in_vlan: tags.in_vlan, ..packet }
+        Self { network: tags.offset, in_vlan: tags.in_vlan, ..packet }
+    }
+
+    /// Whether it is a SYN, and nothing else.
+    #[inline(always)]
+    pub(crate) fn begins_a_connection(&self) -> bool {
+        self.flags & (FIN | SYN | RST | ACK) == SYN
     }
 
     /// The addresses of an IPv4 header.
@@ -128,7 +147,7 @@ impl Packet {
         let [_, _, flags, part] = header[1].to_ne_bytes();
         let [_, protocol, ..] = header[2].to_ne_bytes();
         let words = version_and_words & 0x0f;
-        if version_and_words >> 4 != 4 || words < 5 || (protocol != TCP && protocol != ICMP) {
+        if version_and_words >> 4 != 4 || words < 5 {
             return Self::OTHER;
         }
         let packet = Self { offset: offset + words as usize * 4, ..Self::v4(&header) };
@@ -137,8 +156,8 @@ impl Packet {
         match protocol {
             TCP if fragmented => Self { payload: Payload::Fragment, ..packet },
             TCP => packet.segment(ctx),
-            _ if fragmented => packet,
-            _ => Self { payload: Payload::Icmp, ..packet },
+            ICMP if !fragmented => Self { payload: Payload::Icmp, ..packet },
+            _ => packet,
         }
     }
 
@@ -163,6 +182,7 @@ impl Packet {
                 payload: Payload::Tcp,
                 src_port: u16::from_be_bytes([header[0], header[1]]),
                 dst_port: u16::from_be_bytes([header[2], header[3]]),
+                flags: header[13],
                 ..self
             },
             Err(_) => Self { payload: Payload::Unknown, ..self },

@@ -25,6 +25,7 @@ use portreeve_ebpf::targets::FAMILY_V4;
 
 use super::maps::reverse_path_is_strict;
 use super::parse::Packet;
+use super::tc::interface;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -35,8 +36,7 @@ pub(crate) fn holds(ctx: &TcContext, packet: &Packet) -> bool {
     if !reverse_path_is_strict() || packet.in_vlan {
         return true;
     }
-    // SAFETY: the verifier translates the access to a field of the context.
-    let interface = unsafe { (*ctx.skb.skb).ingress_ifindex };
+    let interface = interface(ctx);
     // SAFETY: integers and unions of integers, for which zero is a value.
     let mut request: Request = unsafe { core::mem::zeroed() };
     request.ifindex = interface;

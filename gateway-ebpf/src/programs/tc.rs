@@ -13,36 +13,65 @@ use aya_log_ebpf::debug;
 use portreeve_ebpf::stats::Reason;
 use portreeve_ebpf::targets::{FAMILY_V4, Words};
 
-use super::maps::{any_target, is_target, is_target_address, mark};
+use super::maps::{Parked, any_target, is_target, is_target_address, mark, park};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
-use super::{icmp, reverse_path};
+use super::{icmp, limits, reset, reverse_path, rules, sums};
+
+/// What became of a frame, and what to return instead of the reason's action, when it was sent back.
+pub(crate) struct Outcome {
+    pub(crate) reason: Reason,
+    pub(crate) sent_back: Option<i32>,
+}
+
+impl From<Reason> for Outcome {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self { reason, sent_back: None }
+    }
+}
 
 /// Decides about a frame, and marks and assigns it when it is steered.
 #[inline(always)]
-pub(crate) fn steer(ctx: &TcContext) -> Reason {
+pub(crate) fn steer(ctx: &TcContext) -> Outcome {
     let packet = Packet::read(ctx);
     match packet.payload {
-        Payload::Other => Reason::PassedNotTarget,
-        Payload::Icmp => deliver_error(ctx, &packet),
-        Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => {
-            let reason = steer_segment(ctx, &packet);
-            log(ctx, &packet, reason);
-            reason
+        Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => steer_segment(ctx, &packet),
+        Payload::Tcp if is_target(packet.family, &packet.src, packet.src_port) => {
+            steer_return(ctx, &packet).into()
         }
-        Payload::Tcp if is_target(packet.family, &packet.src, packet.src_port) => steer_return(ctx, &packet),
-        Payload::Tcp => Reason::PassedNotTarget,
-        Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment),
-        Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable),
-        Payload::TooManyTags if any_target() => Reason::DroppedUnparsable,
-        Payload::TooManyTags => Reason::PassedNotTarget,
+        Payload::Icmp if icmp::is_about_our_connection(ctx, &packet) => {
+            ctx.set_mark(mark());
+            Reason::SteeredError.into()
+        }
+        Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment).into(),
+        Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable).into(),
+        Payload::TooManyTags if any_target() => Reason::DroppedUnparsable.into(),
+        Payload::Tcp | Payload::Icmp | Payload::Other | Payload::TooManyTags => pass(ctx, &packet).into(),
     }
+}
+
+/// Index of the interface that the frame came in on.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the context is a kernel structure behind a pointer")]
+pub(crate) fn interface(ctx: &TcContext) -> u32 {
+    // SAFETY: the verifier translates the access to a field of the context.
+    unsafe { (*ctx.skb.skb).ingress_ifindex }
+}
+
+/// What is not for us goes on as it is, unless it will be something else by then.
+#[inline(always)]
+fn pass(ctx: &TcContext, packet: &Packet) -> Reason {
+    if packet.offset != 0 && any_target() && sums::would_be_written_into_headers(ctx, packet.offset) {
+        return Reason::DroppedSum;
+    }
+    Reason::PassedNotTarget
 }
 
 #[inline(always)]
 fn drop_if_target(ctx: &TcContext, packet: &Packet, reason: Reason) -> Reason {
     if !is_target_address(packet.family, &packet.dst) {
-        return Reason::PassedNotTarget;
+        return pass(ctx, packet);
     }
     log(ctx, packet, reason);
     reason
@@ -56,38 +85,58 @@ fn steer_return(ctx: &TcContext, packet: &Packet) -> Reason {
             ctx.set_mark(mark());
             Reason::SteeredReturn
         }
-        Assigned::NoSocket => Reason::PassedNotTarget,
+        Assigned::NoSocket => pass(ctx, packet),
         Assigned::Refused => Reason::DroppedAssignFailed,
     }
 }
 
-/// An error about a packet of ours is delivered here, whosever name the packet bore.
 #[inline(always)]
-fn deliver_error(ctx: &TcContext, packet: &Packet) -> Reason {
-    if !icmp::is_about_our_connection(ctx, packet) {
-        return Reason::PassedNotTarget;
+fn steer_segment(ctx: &TcContext, packet: &Packet) -> Outcome {
+    let reason = if reverse_path::holds(ctx, packet) {
+        match assign_connection(ctx, packet) {
+            Assigned::Yes => Reason::SteeredEstablished,
+            Assigned::TimeWait => Reason::SteeredTimeWait,
+            Assigned::Refused => Reason::DroppedAssignFailed,
+            Assigned::NoSocket => {
+                return match park(packet, rules::flow(packet)) {
+                    Some(parked) => begin(ctx, parked),
+                    None => Reason::DroppedUnparsable.into(),
+                };
+            }
+        }
+    } else {
+        Reason::DroppedReversePath
+    };
+    if matches!(reason, Reason::SteeredEstablished | Reason::SteeredTimeWait) {
+        ctx.set_mark(mark());
     }
-    ctx.set_mark(mark());
-    Reason::SteeredError
+    log(ctx, packet, reason);
+    reason.into()
 }
 
+/// A segment to a target that belongs to no connection: the first of one, as a rule.
 #[inline(always)]
-fn steer_segment(ctx: &TcContext, packet: &Packet) -> Reason {
-    if !reverse_path::holds(ctx, packet) {
-        return Reason::DroppedReversePath;
-    }
-    let reason = match assign_connection(ctx, packet) {
-        Assigned::Yes => Reason::SteeredEstablished,
-        Assigned::TimeWait => Reason::SteeredTimeWait,
-        Assigned::Refused => return Reason::DroppedAssignFailed,
-        Assigned::NoSocket => match assign_listener(ctx, packet.family) {
-            Assigned::Yes => Reason::SteeredNew,
-            Assigned::NoSocket => return Reason::DroppedNoListener,
-            Assigned::Refused | Assigned::TimeWait => return Reason::DroppedAssignFailed,
-        },
+fn begin(ctx: &TcContext, parked: &Parked) -> Outcome {
+    let packet = &parked.packet;
+    let mut sent_back = None;
+    let reason = if let Some(limit) = limits::exceeded(packet) {
+        limit
+    } else if let Some((bank, policy)) = rules::blocking(parked) {
+        rules::report(ctx, packet, bank, policy);
+        sent_back = reset::send_back(ctx, packet);
+        Reason::DroppedPolicy
+    } else {
+        match assign_listener(ctx, packet.family) {
+            Assigned::Yes => {
+                ctx.set_mark(mark());
+                Reason::SteeredNew
+            }
+            Assigned::NoSocket => Reason::DroppedNoListener,
+            Assigned::Refused | Assigned::TimeWait => Reason::DroppedAssignFailed,
+        }
     };
-    ctx.set_mark(mark());
-    reason
+    log(ctx, packet, reason);
+    Outcome { reason, sent_back }
 }
 
 /// Costs nothing when it is off: the level is a constant to the verifier, which removes the code.

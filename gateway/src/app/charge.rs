@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::lock;
 use super::succession::Step;
+use super::{lock, reload};
 use crate::datapath::Datapath;
 use crate::listener::Listener;
 use crate::session::Gateway;
@@ -89,7 +89,7 @@ fn take_back(datapath: &Mutex<Datapath>, gateway: &Gateway, listener: &Listener)
         tracing::warn!(error = with_causes(&error), "the datapath is not back yet");
         return false;
     }
-    if let Err(error) = datapath.apply(&gateway.policy.current().infrastructure.steered()) {
+    if let Err(error) = reload::apply(&mut datapath, &gateway.policy.current()) {
         // The next change of the policy tries again.
         tracing::error!(error = with_causes(&error), "the targets are not all back");
     }

@@ -14,11 +14,12 @@ use super::succession::{self, Order, Step};
 use super::takeover::Terms;
 use super::{counters, reload, shutdown};
 use crate::control::Control;
-use crate::datapath::Datapath;
+use crate::datapath::{BlockedFlows, Datapath};
 use crate::http::{Endpoint, Readiness};
 use crate::listener::Listener;
 use crate::session::{self, Gateway};
 use crate::store::FileWatch;
+use crate::telemetry::with_causes;
 
 /// By what a gateway is told and asked from outside.
 pub(super) struct Edges {
@@ -58,6 +59,15 @@ impl Daemon {
         let (ready, mut background, mut charged) = (Readiness::default(), JoinSet::new(), JoinSet::new());
         if let Some(kernel_log) = datapath.take_kernel_log() {
             charged.spawn(kernel_log.run());
+        }
+        match datapath.take_blocked_flows() {
+            Ok(flows) => {
+                charged.spawn(log_blocked(Arc::clone(&gateway), flows));
+            }
+            // They are counted all the same.
+            Err(error) => {
+                tracing::error!(error = with_causes(&error), "blocked flows have no access-log lines")
+            }
         }
         let datapath = Arc::new(Mutex::new(datapath));
         if let Some(endpoint) = edges.endpoint {
@@ -156,5 +166,13 @@ impl Daemon {
         }
         // Who asked waits for the answer, or is gone.
         done.send(obeyed).ok();
+    }
+}
+
+/// Writes an access-log line for each flow that the kernel blocked.
+async fn log_blocked(gateway: Arc<Gateway>, mut flows: BlockedFlows) {
+    loop {
+        let (flow, ingress) = flows.next().await;
+        session::blocked_in_kernel(&gateway, flow, ingress);
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use portreeve_core::config::agreement;
 use portreeve_core::config::daemon::Config;
 use portreeve_core::config::policy::LoadedPolicy;
+use portreeve_core::snapshot::PolicySnapshot;
 
-use crate::datapath::{Applied, Datapath};
+use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::session::Gateway;
 use crate::store;
 
@@ -25,8 +26,8 @@ pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
         }
     };
     log_warnings(&gateway.config, &loaded);
-    let steered = loaded.snapshot.infrastructure.steered();
-    let applied = datapath.map_or(Ok(Applied::default()), |datapath| super::lock(datapath).apply(&steered));
+    let applied = datapath
+        .map_or(Ok(Applied::default()), |datapath| apply(&mut super::lock(datapath), &loaded.snapshot));
     match applied {
         Ok(applied) => {
             let policy = gateway.policy.publish(loaded.snapshot);
@@ -46,6 +47,20 @@ pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
             tracing::error!(error = %anyhow::Error::from(error), "the kernel refused the targets; the old policy stays in force");
         }
     }
+}
+
+/// Gives the kernel the targets of a policy, and the rules that it can decide by itself.
+///
+/// # Errors
+/// When it refuses either; the old targets and rules then hold, or the error says what does.
+pub(super) fn apply(datapath: &mut Datapath, policy: &PolicySnapshot) -> Result<Applied, DatapathError> {
+    let rules = policy.network.address_rules();
+    if let Some(stopped) = &rules.stopped {
+        tracing::info!("{stopped}");
+    }
+    let applied = datapath.apply(&policy.infrastructure.steered())?;
+    datapath.apply_rules(&rules)?;
+    Ok(applied)
 }
 
 /// Opens the access log anew, for rotation.

@@ -59,6 +59,9 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
     loader.override_global(names::MARK, &config.mark, true);
     let strict = u8::from(config.reverse_path == ReversePath::Strict);
     loader.override_global(names::REVERSE_PATH, &strict, true);
+    let (all, of_source) = (rate(config.new_connections), rate(config.new_connections_per_source));
+    loader.override_global(names::RATE_OF_ALL, &all, true);
+    loader.override_global(names::RATE_OF_SOURCE, &of_source, true);
     loader.override_global(names::LOG_LEVEL, &log_level, true);
     for name in names::PINNED_MAPS {
         loader.map_pin_path(name, pins.map(name));
@@ -68,6 +71,12 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
     classifier(&mut ebpf)?.load().map_err(rejected(names::TC_PROGRAM))?;
     sk_lookup(&mut ebpf)?.load().map_err(rejected(names::SK_LOOKUP_PROGRAM))?;
     Ok(ebpf)
+}
+
+/// Interval and burst in nanoseconds: what may come in a second may come at once.
+fn rate(per_second: u32) -> [u64; 2] {
+    const SECOND: u64 = 1_000_000_000;
+    SECOND.checked_div(u64::from(per_second)).map_or([0, 0], |interval| [interval, SECOND])
 }
 
 /// Attaches to the network namespace and the configured interfaces, and detaches from all others.

@@ -19,6 +19,7 @@ use super::DatapathError;
 use super::batch::Batch;
 use super::pins::Pins;
 use super::plan::{Change, MapContent, Step, bits, ports};
+use super::rules::Rules;
 use crate::listener::socket::ListenerFds;
 
 /// The pinned maps.
@@ -28,9 +29,10 @@ pub(super) struct Maps {
     port_sets: Array<MapData, PortBits>,
     listeners: SockMap<MapData>,
     stats: PerCpuArray<MapData, u64>,
+    pub(super) rules: Rules,
 }
 
-fn failed(name: &'static str) -> impl Fn(MapError) -> DatapathError {
+pub(super) fn failed(name: &'static str) -> impl Fn(MapError) -> DatapathError {
     move |source| DatapathError::Map { name, source: Box::new(source) }
 }
 
@@ -54,6 +56,7 @@ impl Maps {
             port_sets: map(names::PORT_SETS)?.try_into().map_err(failed(names::PORT_SETS))?,
             listeners: map(names::LISTENERS)?.try_into().map_err(failed(names::LISTENERS))?,
             stats: map(names::STATS)?.try_into().map_err(failed(names::STATS))?,
+            rules: Rules::open(map)?,
         })
     }
 

@@ -19,6 +19,7 @@
 //! After a restart on pins the targets of before hold from the start.
 
 mod batch;
+mod blocked;
 mod clsact;
 mod error;
 mod features;
@@ -32,17 +33,22 @@ mod pins;
 pub mod plan;
 mod preflight;
 mod routes;
+pub mod rules;
 mod status;
 mod tcx;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use aya::Ebpf;
 use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::network_policy::address_rules::AddressRules;
 use portreeve_core::target::Steered;
 use portreeve_ebpf::targets::PortSetId;
 
+pub use self::blocked::BlockedFlows;
 pub use self::error::DatapathError;
 pub use self::interfaces::InterfaceState;
 pub use self::kernel_log::KernelLog;
@@ -205,6 +211,30 @@ impl Datapath {
         }
         self.content = wanted;
         Ok(applied(&steps))
+    }
+
+    /// Blocks what these rules block, and nothing else; the old ones hold until all of these are there.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step; the old rules then hold.
+    pub fn apply_rules(&mut self, rules: &AddressRules) -> Result<(), DatapathError> {
+        self.maps.rules.set(rules)
+    }
+
+    /// Packets that network policies blocked in the kernel since this process began, by policy.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn policy_counters(&self) -> Result<BTreeMap<Arc<str>, u64>, DatapathError> {
+        self.maps.rules.counters()
+    }
+
+    /// The reader of the flows that were blocked, once; within an async runtime.
+    ///
+    /// # Errors
+    /// When it was taken before, or the kernel refuses it.
+    pub fn take_blocked_flows(&mut self) -> Result<BlockedFlows, DatapathError> {
+        BlockedFlows::open(&mut self.ebpf)
     }
 
     /// Looks at the configured interfaces, and attaches the program where one was made anew.

@@ -23,7 +23,6 @@ use super::outcome::{Ending, SessionOutcome};
 use super::refusal::{Refusal, denied, ended, recording_failed, unidentified_user};
 use super::registry::{Basis, Entry};
 use super::target::{DialledTarget, FurtherHostKeys, ShownTarget};
-use crate::listener::Accepted;
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::recording::{Recorder, Reservation};
 use crate::ssh::downstream::DownstreamSession;
@@ -71,15 +70,17 @@ pub(super) struct Session<'g> {
     entry: Entry,
 }
 
+/// A flow, and the interface that it came in on, where that is known.
+pub(super) type Flow = (FlowTuple, Option<InterfaceName>);
+
 impl<'g> Arrival<'g> {
     /// Takes the snapshot, looks the user up and asks the network policies.
     pub(super) fn decide(
         gateway: &'g Gateway,
         id: SessionId,
-        accepted: &Accepted,
+        (flow, ingress): Flow,
         outcome: &mut SessionOutcome,
     ) -> Result<Self, Ending> {
-        let (flow, ingress) = (accepted.flow(), accepted.ingress().cloned());
         let policy = gateway.policy.current();
         let identity = policy.identify(flow.client.ip(), ingress.as_ref()).cloned();
         let facts = outcome.facts();

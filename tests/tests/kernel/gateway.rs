@@ -29,7 +29,8 @@ use crate::network::first_line;
 use crate::verdicts::target;
 
 /// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or for
-/// TCX and more: `log`, the kernel log on standard error; `any-source`, no reverse path.
+/// TCX and more: `log`, the kernel log on standard error; `any-source`, no reverse
+/// path; `limited`, 20 new connections in a second of one source and 40 in all.
 pub(crate) const ROLE: &str = "--as-gateway";
 
 pub(crate) const MARK: u32 = 0x7072;
@@ -43,11 +44,20 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
         mark: MARK,
         route_table: TABLE,
         reverse_path: ReversePath::Strict,
+        new_connections: 0,
+        new_connections_per_source: 0,
         kernel_log: false,
     };
     let mode = next();
     let reverse_path = if mode == "any-source" { ReversePath::Off } else { ReversePath::Strict };
-    let config = DatapathConfig { reverse_path, kernel_log: mode == "log", ..config };
+    let rate = if mode == "limited" { 20 } else { 0 };
+    let config = DatapathConfig {
+        reverse_path,
+        new_connections: 2 * rate,
+        new_connections_per_source: rate,
+        kernel_log: mode == "log",
+        ..config
+    };
     let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
     // Connections are served while targets are applied.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

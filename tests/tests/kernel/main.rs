@@ -20,6 +20,7 @@ mod gateway;
 mod interfaces;
 mod network;
 mod paths;
+mod rules;
 mod steering;
 mod tags;
 mod verdicts;
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
         .chain(steering::TESTS)
         .chain(interfaces::TESTS)
         .chain(tags::TESTS)
-        .chain(paths::TESTS);
+        .chain(paths::TESTS)
+        .chain(rules::TESTS);
     let trials =
         tests.map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test()))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

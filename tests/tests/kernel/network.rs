@@ -88,6 +88,8 @@ impl Network {
             mark: MARK,
             route_table: TABLE,
             reverse_path: ReversePath::Strict,
+            new_connections: 0,
+            new_connections_per_source: 0,
             kernel_log: false,
         }
     }

@@ -55,19 +55,19 @@ const UNTOUCHED: i32 = -1;
 const DROPPED: i32 = 2;
 
 /// The loaded program, with maps of its own.
-struct Bench {
-    ebpf: Ebpf,
+pub(crate) struct Bench {
+    pub(crate) ebpf: Ebpf,
 }
 
 /// What became of a frame.
 #[derive(Debug, PartialEq, Eq)]
-struct Verdict {
+pub(crate) struct Verdict {
     action: i32,
-    reason: Reason,
+    pub(crate) reason: Reason,
 }
 
 impl Bench {
-    fn new(targets: &[&str]) -> Self {
+    pub(crate) fn new(targets: &[&str]) -> Self {
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global(names::MARK, &0x7072u32, true)
@@ -108,7 +108,7 @@ impl Bench {
     }
 
     /// Runs a frame; fails when it was changed, or when not exactly one counter moved by one.
-    fn run(&self, frame: &[u8]) -> Verdict {
+    pub(crate) fn run(&self, frame: &[u8]) -> Verdict {
         let program: &SchedClassifier = self.ebpf.program(names::TC_PROGRAM).unwrap().try_into().unwrap();
         let before = self.counters();
         let mut out = vec![0; frame.len() + 64];
@@ -434,13 +434,8 @@ fn any_bytes_have_one_outcome() -> Outcome {
         v6_fragment(TARGET_V6, &[ROUTING], 1, TCP, &tcp(PORT, SYN)),
         tagged(&segment(TARGET_V4.into(), PORT, SYN), &[(CUSTOMER, 0), (SERVICE, 7)]),
     ];
-    let mut state = 0x7072_6565_7665_0001u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).unwrap()
-    };
+    let mut numbers = Random::new();
+    let mut random = |below| numbers.below(below);
     for _ in 0..4000 {
         let mut frame = seeds[random(seeds.len())].clone();
         for _ in 0..=random(4) {
@@ -463,4 +458,20 @@ fn no_targets_pass_everything() -> Outcome {
     bench.expect_pass(&v6_fragment(TARGET_V6, &[], 1, TCP, &tcp(PORT, SYN)), "fragment");
     bench.expect_pass(&v6(TARGET_V6, &[], 253, &[]), "unknown next header");
     Ok(())
+}
+
+/// Numbers that are the same in every run (xorshift).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(0x7072_6565_7665_0001)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
 }

@@ -63,6 +63,10 @@ pub struct DatapathConfig {
     pub route_table: u32,
     /// Which sources reach targets (default strict).
     pub reverse_path: ReversePath,
+    /// New connections to targets in a second, of all sources (default 50000); 0 is no limit.
+    pub new_connections: u32,
+    /// New connections to targets in a second, of one IPv4 address or IPv6 /64 (default 1000); 0 is no limit.
+    pub new_connections_per_source: u32,
     /// Whether kernel programs log each decision through aya-log (default false).
     pub kernel_log: bool,
 }
@@ -199,8 +203,17 @@ fn read(root: Section<'_>) -> Option<Config> {
 }
 
 fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
-    let keys = ["interfaces", "pin_dir", "mark", "route_table", "reverse_path", "kernel_log"];
-    let section = root.section("datapath", &keys);
+    const KEYS: &[&str] = &[
+        "interfaces",
+        "pin_dir",
+        "mark",
+        "route_table",
+        "reverse_path",
+        "new_connections",
+        "new_connections_per_source",
+        "kernel_log",
+    ];
+    let section = root.section("datapath", KEYS);
     let mut interfaces: Vec<String> = Vec::new();
     let listed = section.need("interfaces", root, "datapath", "interfaces = [\"eth0\"]");
     let nodes = listed.map_or(&[][..], |node| section.problems.list(node));
@@ -228,6 +241,8 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
         mark: section.integer("mark", 0x7072),
         route_table,
         reverse_path: reverse_path.unwrap_or(ReversePath::Strict),
+        new_connections: section.rate("new_connections", 50_000),
+        new_connections_per_source: section.rate("new_connections_per_source", 1_000),
         kernel_log: section.flag("kernel_log"),
     })
 }
@@ -320,6 +335,10 @@ impl<'t> Section<'t> {
         self.find(key).and_then(|node| self.problems.integer(node, 1..=1_000_000)).unwrap_or(default)
     }
 
+    fn rate(self, key: &str, default: u32) -> u32 {
+        self.find(key).and_then(|node| self.problems.integer(node, 0..=10_000_000)).unwrap_or(default)
+    }
+
     fn integer(self, key: &str, default: u32) -> u32 {
         self.find(key).and_then(|node| self.problems.integer(node, 1..=u32::MAX)).unwrap_or(default)
     }
@@ -347,6 +366,8 @@ mod tests {
                 mark: 0x7072,
                 route_table: 28_786,
                 reverse_path: ReversePath::Strict,
+                new_connections: 50_000,
+                new_connections_per_source: 1_000,
                 kernel_log: false,
             },
             downstream: DownstreamConfig { host_certificates: false },
@@ -377,7 +398,7 @@ mod tests {
         let text = r#"
             state_dir = "/srv/state"
             policy_file = "/srv/policy.json"
-            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, reverse_path = "off", kernel_log = true }
+            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, reverse_path = "off", new_connections = 0, new_connections_per_source = 7, kernel_log = true }
             downstream = { host_certificates = true }
             upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
             recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
@@ -395,6 +416,8 @@ mod tests {
                 mark: 16,
                 route_table: 100,
                 reverse_path: ReversePath::Off,
+                new_connections: 0,
+                new_connections_per_source: 7,
                 kernel_log: true,
             },
             downstream: DownstreamConfig { host_certificates: true },

@@ -1,0 +1,67 @@
+//! Network policies that need no more than addresses and ports.
+
+use aya_ebpf::programs::TcContext;
+use portreeve_ebpf::rules::{BankHeader, BlockedFlow, Flow, MAX_RULES, Number, USER_SPACE};
+use portreeve_ebpf::targets::{FAMILY_V4, Words};
+
+use super::maps::{BLOCKED_FLOWS, Parked, count_blocked, rule, rules_in_force};
+use super::parse::Packet;
+use super::tc::interface;
+
+/// Bank and index of the policy that blocks the flow of a packet that begins it.
+///
+/// To be called with a packet and a flow that are parked: see [`Parked`](super::maps::Parked).
+#[inline(always)]
+pub(crate) fn blocking(parked: &Parked) -> Option<(u32, u32)> {
+    let BankHeader { bank, rules } = rules_in_force();
+    for index in 0..MAX_RULES {
+        if index >= rules {
+            break;
+        }
+        let Some(rule) = rule(bank, index) else { break };
+        if rule.holds(&parked.flow) {
+            return (rule.policy != USER_SPACE).then_some((bank, rule.policy));
+        }
+    }
+    None
+}
+
+/// A packet as rules see it.
+#[inline(always)]
+pub(crate) fn flow(packet: &Packet) -> Flow {
+    Flow {
+        family: packet.family,
+        src: number(packet.family, &packet.src),
+        dst: number(packet.family, &packet.dst),
+        src_port: packet.src_port,
+        dst_port: packet.dst_port,
+    }
+}
+
+/// Counts a flow that was blocked, and tells user space as far as it keeps up.
+#[inline(always)]
+pub(crate) fn report(ctx: &TcContext, packet: &Packet, bank: u32, policy: u32) {
+    count_blocked(bank, policy);
+    let Some(mut entry) = BLOCKED_FLOWS.reserve::<BlockedFlow>(0) else { return };
+    entry.write(BlockedFlow {
+        src: packet.src,
+        dst: packet.dst,
+        src_port: packet.src_port,
+        dst_port: packet.dst_port,
+        family: packet.family as u32,
+        interface: interface(ctx),
+        bank,
+        policy,
+    });
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn number(family: u8, addr: &Words) -> Number {
+    let [a, b, c, d] = addr.map(|word| u32::from_be(word) as u64);
+    if family == FAMILY_V4 {
+        Number { high: 0, low: a }
+    } else {
+        Number { high: a << 32 | b, low: c << 32 | d }
+    }
+}
