@@ -13,6 +13,7 @@
 
 #![no_std]
 
+pub mod fast_path;
 pub mod names;
 pub mod rules;
 pub mod stats;

@@ -3,8 +3,10 @@
 //! Compiled for `target_arch = "bpf"`; on a host the binary is an empty stub, so that the workspace
 //! builds without an eBPF toolchain.
 //!
-//! Invariant of both programs: what is no target is left to others untouched; what is a target
+//! Invariant of TC and socket lookup: what is no target is left to others untouched; what is a target
 //! reaches one of our sockets or nobody. There is no path on which a failure lets a target through.
+//! Invariant of XDP: it forwards what it understands in full and what is no target's; all else, and
+//! every failure, is left to the stack untouched, where TC is.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
@@ -16,12 +18,14 @@ mod entry {
     use aya_ebpf::bindings::{
         TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC,
         sk_action::{SK_DROP, SK_PASS},
+        xdp_action::{XDP_PASS, XDP_REDIRECT},
     };
-    use aya_ebpf::macros::{classifier, sk_lookup};
-    use aya_ebpf::programs::{SkLookupContext, TcContext};
+    use aya_ebpf::macros::{classifier, sk_lookup, xdp};
+    use aya_ebpf::programs::{SkLookupContext, TcContext, XdpContext};
+    use portreeve_ebpf::fast_path::FastPathReason;
     use portreeve_ebpf::stats::Reason;
 
-    use crate::programs::{maps, sk_lookup, tc};
+    use crate::programs::{maps, sk_lookup, tc, xdp, xdp_maps};
 
     /// A steered packet ends the chain of programs (`OK`): nothing after us may redirect it away.
     #[classifier]
@@ -52,6 +56,28 @@ mod entry {
         match sk_lookup::select(&ctx) {
             sk_lookup::Selection::NotTarget | sk_lookup::Selection::Listener => SK_PASS,
             sk_lookup::Selection::NoListener => SK_DROP,
+        }
+    }
+
+    /// What is passed meets `portreeve_tc`, as every frame does where this program is not attached.
+    #[xdp]
+    pub(crate) fn portreeve_xdp(ctx: XdpContext) -> u32 {
+        let reason = xdp::forward(&ctx);
+        xdp_maps::count(reason);
+        match reason {
+            FastPathReason::Forwarded => XDP_REDIRECT,
+            FastPathReason::PassedInterface
+            | FastPathReason::PassedFrame
+            | FastPathReason::PassedHeader
+            | FastPathReason::PassedProtocol
+            | FastPathReason::PassedAddress
+            | FastPathReason::PassedHopLimit
+            | FastPathReason::PassedTarget
+            | FastPathReason::PassedSource
+            | FastPathReason::PassedRoute
+            | FastPathReason::PassedNeighbour
+            | FastPathReason::PassedTooBig
+            | FastPathReason::PassedEgress => XDP_PASS,
         }
     }
 

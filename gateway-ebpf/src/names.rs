@@ -48,3 +48,15 @@ pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 pub const SLOT_V4: u32 = 0;
 /// Slot of the IPv6 listener.
 pub const SLOT_V6: u32 = 1;
+
+/// XDP program of the fast path.
+pub const XDP_PROGRAM: &str = "portreeve_xdp";
+/// Hash: index of an interface to its [`FastInterface`](crate::fast_path::FastInterface).
+pub const FAST_INTERFACES: &str = "FAST_INTERFACES";
+/// Hash of devices: [egress key](crate::fast_path::FastInterface::egress_key) to the interface.
+pub const FAST_EGRESSES: &str = "FAST_EGRESSES";
+/// Per-CPU array: index of a [`FastPathReason`](crate::fast_path::FastPathReason) to a frame count.
+pub const FAST_STATS: &str = "FAST_STATS";
+
+/// Maps of the fast path, which are pinned too.
+pub const FAST_PATH_MAPS: [&str; 3] = [FAST_INTERFACES, FAST_EGRESSES, FAST_STATS];

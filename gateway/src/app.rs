@@ -28,7 +28,7 @@ use crate::access_log::AccessLog;
 use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::control::Control;
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, DatapathError};
 use crate::fips;
 use crate::http::Endpoint;
 use crate::known_hosts::KnownHosts;
@@ -118,7 +118,7 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
 /// Attaches the kernel programs, gives them the targets of the policy, and listens for what they
 /// steer. What fails leaves the connections of a gateway that runs alone, since the listeners are last.
 async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapath, Listener)> {
-    let (mut datapath, warnings) = Datapath::attach(&gateway.config.datapath)?;
+    let (mut datapath, warnings) = Datapath::attach(&gateway.config.datapath).await?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -136,10 +136,16 @@ async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapat
     Ok((datapath, listener))
 }
 
+/// Counters of the kernel programs.
+type Counters = Vec<(&'static str, u64)>;
+
 /// Reads the kernel's counters while the datapath lives.
-fn counters(datapath: &Arc<Mutex<Datapath>>) -> impl Fn() -> Vec<(&'static str, u64)> + use<> {
+fn counters(
+    datapath: &Arc<Mutex<Datapath>>,
+    read: fn(&Datapath) -> Result<Counters, DatapathError>,
+) -> impl Fn() -> Counters + use<> {
     let datapath = Arc::downgrade(datapath);
-    move || match datapath.upgrade().map(|datapath| lock(&datapath).counters()) {
+    move || match datapath.upgrade().map(|datapath| read(&lock(&datapath))) {
         Some(Ok(counters)) => counters,
         Some(Err(error)) => {
             tracing::error!(%error, "cannot read the counters of the kernel program");

@@ -143,8 +143,12 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct ActiveSession(Gauge);
 
-/// Asks for the kernel program's counters at each scrape.
-struct PacketCounters<F>(F);
+/// Asks for the counters of a kernel program at each scrape.
+struct PacketCounters<F> {
+    name: &'static str,
+    help: &'static str,
+    read: F,
+}
 
 /// Everything that a scrape shows.
 #[derive(Debug)]
@@ -171,15 +175,25 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under its public name; `packets` yields what the kernel program counted, by
-    /// reason.
-    pub fn exposition<F>(&self, packets: F) -> Exposition
+    /// Registers everything under its public name; `packets` and `fast_path` yield what the kernel programs
+    /// of steering and of the fast path counted, by reason.
+    pub fn exposition<F, G>(&self, packets: F, fast_path: G) -> Exposition
     where
         F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+        G: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
     {
         let mut registry = Registry::with_prefix("portreeve");
         self.register(&mut registry);
-        registry.register_collector(Box::new(PacketCounters(packets)));
+        registry.register_collector(Box::new(PacketCounters {
+            name: "datapath_packets",
+            help: "Packets seen by the kernel program, by what was done with them",
+            read: packets,
+        }));
+        registry.register_collector(Box::new(PacketCounters {
+            name: "fast_path_frames",
+            help: "Frames seen by the fast path, by what was done with them",
+            read: fast_path,
+        }));
         Exposition(registry)
     }
 
@@ -303,13 +317,8 @@ where
     F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
 {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(
-            "datapath_packets",
-            "Packets seen by the kernel program, by what was done with them",
-            None,
-            MetricType::Counter,
-        )?;
-        for (reason, packets) in (self.0)() {
+        let mut family = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
+        for (reason, packets) in (self.read)() {
             ConstCounter::new(packets).encode(family.encode_family(&[("reason", reason)])?)?;
         }
         Ok(())
@@ -330,7 +339,8 @@ mod tests {
         metrics.policy_rejected();
         metrics.relayed(Direction::upstream, 5);
         metrics.login_duration.observe(0.1);
-        let text = metrics.exposition(|| vec![("steered_new", 3)]).encode().unwrap();
+        let text =
+            metrics.exposition(|| vec![("steered_new", 3)], || vec![("forwarded", 2)]).encode().unwrap();
         let shape: String = text
             .lines()
             .filter(|line| !line.starts_with("# HELP") && !line.contains("_bucket{"))

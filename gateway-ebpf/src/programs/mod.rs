@@ -1,5 +1,7 @@
 //! What the entry points are made of. Each submodule owns one kind of access to the kernel.
 
+pub(crate) mod fib;
+pub(crate) mod frame;
 mod icmp;
 mod limits;
 pub(crate) mod maps;
@@ -12,3 +14,5 @@ mod socket;
 mod sums;
 pub(crate) mod tags;
 pub(crate) mod tc;
+pub(crate) mod xdp;
+pub(crate) mod xdp_maps;

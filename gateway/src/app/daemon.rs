@@ -71,7 +71,9 @@ impl Daemon {
         }
         let datapath = Arc::new(Mutex::new(datapath));
         if let Some(endpoint) = edges.endpoint {
-            let exposition = gateway.metrics.clone().exposition(counters(&datapath));
+            let packets = counters(&datapath, Datapath::counters);
+            let fast_path = counters(&datapath, Datapath::fast_path_counters);
+            let exposition = gateway.metrics.clone().exposition(packets, fast_path);
             charged.spawn(endpoint.serve(exposition, ready.clone()));
         }
         let (changed, policy_changes) = mpsc::channel(1);

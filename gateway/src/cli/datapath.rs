@@ -53,6 +53,8 @@ struct Report {
     not_attached: Vec<String>,
     targets: usize,
     packets: BTreeMap<&'static str, u64>,
+    fast_path: Vec<String>,
+    fast_path_frames: BTreeMap<&'static str, u64>,
 }
 
 fn print_status(config: &Config, json: bool) -> anyhow::Result<()> {
@@ -69,6 +71,8 @@ fn print_status(config: &Config, json: bool) -> anyhow::Result<()> {
             not_attached: status.not_attached,
             targets: status.targets,
             packets,
+            fast_path: status.fast_path,
+            fast_path_frames: status.fast_path_counters.into_iter().collect(),
         };
         return Ok(print::json(&report)?);
     }
@@ -89,6 +93,13 @@ fn print_status(config: &Config, json: bool) -> anyhow::Result<()> {
     }
     for (reason, packets) in status.counters {
         print::line(&format!("{packets:>12} packets {reason}"))?;
+    }
+    if status.fast_path.is_empty() {
+        return Ok(());
+    }
+    print::line(&format!("other traffic takes the fast path between {}", status.fast_path.join(", ")))?;
+    for (reason, frames) in status.fast_path_counters {
+        print::line(&format!("{frames:>12} frames {reason}"))?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use aya::programs::links::LinkError;
 use aya::programs::tc::TcError;
 use thiserror::Error;
 
+use super::fast_path::FastPathError;
+
 /// An error of the datapath; those that an operator can mend say how.
 #[derive(Debug, Error)]
 pub enum DatapathError {
@@ -200,6 +202,9 @@ pub enum DatapathError {
         /// Why.
         source: rtnetlink::Error,
     },
+    /// The fast path could not be switched on, or its maps not be read.
+    #[error("fast path")]
+    FastPath(#[from] FastPathError),
     /// The netlink socket could not be opened or closed early.
     #[error("netlink")]
     Netlink(#[source] io::Error),

@@ -63,7 +63,7 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
     loader.override_global(names::RATE_OF_ALL, &all, true);
     loader.override_global(names::RATE_OF_SOURCE, &of_source, true);
     loader.override_global(names::LOG_LEVEL, &log_level, true);
-    for name in names::PINNED_MAPS {
+    for name in names::PINNED_MAPS.into_iter().chain(names::FAST_PATH_MAPS) {
         loader.map_pin_path(name, pins.map(name));
     }
     let mut ebpf = loader.load(object()?).map_err(|source| DatapathError::Load(Box::new(source)))?;

@@ -22,6 +22,7 @@ mod batch;
 mod blocked;
 mod clsact;
 mod error;
+mod fast_path;
 mod features;
 mod interfaces;
 mod kernel_log;
@@ -50,12 +51,14 @@ use portreeve_ebpf::targets::PortSetId;
 
 pub use self::blocked::BlockedFlows;
 pub use self::error::DatapathError;
+pub use self::fast_path::{FastPathError, Obstacle};
 pub use self::interfaces::InterfaceState;
 pub use self::kernel_log::KernelLog;
 pub use self::link_events::LinkEvents;
 pub use self::preflight::Warning;
 pub use self::status::{Status, status};
 
+use self::fast_path::FastPath;
 use self::loader::TcMechanism;
 use self::maps::Maps;
 use self::pins::{PinLock, Pins};
@@ -67,6 +70,7 @@ use crate::listener::socket::ListenerFds;
 pub struct Datapath {
     maps: Maps,
     content: MapContent,
+    fast_path: FastPath,
     routes: Routes,
     kernel_log: Option<KernelLog>,
     interfaces: Vec<String>,
@@ -90,7 +94,8 @@ pub struct Applied {
 }
 
 impl Datapath {
-    /// Brings the programs to the configured interfaces.
+    /// Brings the programs to the configured interfaces, the fast path last, since what it forwards does
+    /// not meet the others.
     ///
     /// Works on the pins of an earlier process where there are any: its targets, counters and
     /// listeners hold, and no packet to a target gets past meanwhile.
@@ -98,25 +103,28 @@ impl Datapath {
     /// # Errors
     /// Before anything is changed, when the host cannot steer; later, when the kernel refuses a
     /// step. What ran before then still runs, closed for its targets.
-    pub fn attach(config: &DatapathConfig) -> Result<(Self, Vec<Warning>), DatapathError> {
-        Self::attach_with(config, TcMechanism::of_this_kernel())
+    pub async fn attach(config: &DatapathConfig) -> Result<(Self, Vec<Warning>), DatapathError> {
+        Self::attach_with(config, TcMechanism::of_this_kernel()).await
     }
 
     /// [`Datapath::attach`] by a given mechanism.
     ///
     /// # Errors
     /// As [`Datapath::attach`].
-    pub fn attach_with(
+    pub async fn attach_with(
         config: &DatapathConfig,
         mechanism: TcMechanism,
     ) -> Result<(Self, Vec<Warning>), DatapathError> {
         let warnings = preflight::check(config)?;
         config.interfaces.iter().try_for_each(|name| preflight::ethernet(name))?;
-        Ok((Self::load(config, &config.interfaces, mechanism)?, warnings))
+        let mut datapath = Self::load(config, &config.interfaces, mechanism)?;
+        datapath.fast_path.start(&mut datapath.ebpf).await?;
+        Ok((datapath, warnings))
     }
 
     /// [`Datapath::attach`] to close targets before there is a network: to those interfaces that are
-    /// there, and whether or not the host could steer. [`Self::ensure_attached`] tells of the others.
+    /// there, and whether or not the host could steer. [`Self::ensure_attached`] tells of the others. The
+    /// fast path stays as it is: what it would skip may not be there yet.
     ///
     /// # Errors
     /// As [`Datapath::attach`].
@@ -124,7 +132,8 @@ impl Datapath {
         preflight::can_attach(config)?;
         let there = |name: &&String| preflight::ethernet(name).is_ok();
         let interfaces: Vec<_> = config.interfaces.iter().filter(there).cloned().collect();
-        Self::load(config, &interfaces, TcMechanism::of_this_kernel())
+        let config = DatapathConfig { fast_path: BTreeMap::new(), ..config.clone() };
+        Self::load(&config, &interfaces, TcMechanism::of_this_kernel())
     }
 
     fn load(
@@ -134,15 +143,18 @@ impl Datapath {
     ) -> Result<Self, DatapathError> {
         let pins = Pins::new(&config.pin_dir);
         let lock = pins.open()?;
+        fast_path::check(config, &pins)?;
         let mut ebpf = loader::load(config, &pins)?;
         let kernel_log = if config.kernel_log { Some(KernelLog::open(&mut ebpf)?) } else { None };
         let maps = Maps::of(&mut ebpf)?;
         let content = maps.content()?;
+        let fast_path = FastPath::load(&mut ebpf, config, &pins)?;
         loader::attach(&mut ebpf, interfaces, &pins, mechanism)?;
         tracing::info!(?interfaces, ?mechanism, "steering attached");
         Ok(Self {
             maps,
             content,
+            fast_path,
             routes: Routes::new(config.mark, config.route_table),
             kernel_log,
             interfaces: config.interfaces.clone(),
@@ -175,8 +187,9 @@ impl Datapath {
     }
 
     /// Restores programs and listeners after the other process failed to take over; the targets are
-    /// those that it left, until the next [`Self::apply`]. Connections to targets are dropped for the
-    /// microseconds between two system calls.
+    /// those that it left, until the next [`Self::apply`], and so is the fast path, until the next
+    /// [`Self::ensure_attached`]. Connections to targets are dropped for the microseconds between two
+    /// system calls.
     ///
     /// # Errors
     /// [`DatapathError::InUse`] while the other process has the lock; else when the kernel refuses a
@@ -241,9 +254,14 @@ impl Datapath {
     ///
     /// To be called when [`LinkEvents`] says so. Costs some system calls where nothing is missing.
     pub fn ensure_attached(&mut self) -> Vec<(String, InterfaceState)> {
-        let Self { interfaces, mechanism, pins, ebpf, .. } = self;
+        let Self { interfaces, mechanism, pins, ebpf, fast_path, .. } = self;
         let mut look = |name: &String| interfaces::ensure_attached(ebpf, name, pins, *mechanism);
-        interfaces.iter().map(|name| (name.clone(), look(name))).collect()
+        let states = interfaces.iter().map(|name| (name.clone(), look(name))).collect();
+        // Once TC is there for what it passes; not without the pins, which only a start makes anew.
+        if pins.exist().unwrap_or(false) {
+            fast_path.look(ebpf);
+        }
+        states
     }
 
     /// How many addresses and prefixes are targets.
@@ -257,6 +275,14 @@ impl Datapath {
     /// When the map cannot be read.
     pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
         self.maps.counters()
+    }
+
+    /// Frames by what the fast path did with them, since the maps were made; survives restarts.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn fast_path_counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
+        self.fast_path.counters()
     }
 
     /// The reader of the kernel log, once, when the configuration switches it on.

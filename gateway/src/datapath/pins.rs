@@ -5,6 +5,7 @@
 //! PIN_DIR/v2/links/sk_lookup   link to the network namespace
 //! PIN_DIR/v2/links/tc-3-eth0   TCX link to an interface, with the index it had
 //! PIN_DIR/v2/links/clsact-eth0 program of a clsact filter, which the kernel keeps without a link
+//! PIN_DIR/v2/fast_path/..      links of the fast path, as `fast_path::link` names them
 //! ```
 //!
 //! Invariants: `v2` is the layout of [`ABI_VERSION`], and maps of another layout are never opened;
@@ -65,7 +66,7 @@ impl Pins {
         if let Some(found) = self.layouts()?.into_iter().find(|name| *name != layout()) {
             return Err(DatapathError::OtherLayout { path: self.root.clone(), found, expected: layout() });
         }
-        for dir in [self.maps_dir(), self.links_dir()] {
+        for dir in [self.maps_dir(), self.links_dir(), self.fast_path_dir()] {
             fs::create_dir_all(&dir).map_err(|source| DatapathError::PinDir { path: dir, source })?;
         }
         let path = self.root.join(layout());
@@ -117,6 +118,11 @@ impl Pins {
             // Busy: it is the mount point itself.
             _ => Ok(()),
         }
+    }
+
+    /// Directory of the links of the fast path.
+    pub(super) fn fast_path_dir(&self) -> PathBuf {
+        self.root.join(layout()).join("fast_path")
     }
 
     fn layouts(&self) -> Result<Vec<String>, DatapathError> {
@@ -190,7 +196,7 @@ fn unescape(name: &str) -> String {
 }
 
 /// Names in a directory; none when it is missing.
-fn list(dir: &Path) -> Result<Vec<String>, DatapathError> {
+pub(super) fn list(dir: &Path) -> Result<Vec<String>, DatapathError> {
     let error = |source| DatapathError::PinDir { path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -149,7 +149,7 @@ fn must_be_off(path: &[&str], effect: &'static str) -> Result<(), DatapathError>
 }
 
 /// A setting below `net`; `None` where the kernel does not have it.
-fn sysctl(path: &[&str]) -> Result<Option<String>, DatapathError> {
+pub(super) fn sysctl(path: &[&str]) -> Result<Option<String>, DatapathError> {
     let mut file = PathBuf::from("/proc/sys/net");
     file.extend(path);
     match fs::read_to_string(&file) {

@@ -9,7 +9,7 @@ use portreeve_core::config::daemon::DatapathConfig;
 use super::DatapathError;
 use super::maps::Maps;
 use super::pins::{Attachment, Pins};
-use super::{clsact, tcx};
+use super::{clsact, fast_path, tcx};
 
 /// What the kernel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct Status {
     pub targets: usize,
     /// Packets by what became of them.
     pub counters: Vec<(&'static str, u64)>,
+    /// Interfaces whose other traffic takes the fast path.
+    pub fast_path: Vec<String>,
+    /// Frames by what the fast path did with them.
+    pub fast_path_counters: Vec<(&'static str, u64)>,
 }
 
 /// What is attached and counted; `None` when nothing is pinned.
@@ -44,11 +48,14 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
         }
     }
     let not_attached = config.interfaces.iter().filter(|name| !attached.contains(*name)).cloned().collect();
+    let (fast_path, fast_path_counters) = fast_path::status(&pins)?;
     Ok(Some(Status {
         interfaces: attached.into_iter().collect(),
         not_attached,
         targets: maps.count()?,
         counters: maps.counters()?,
+        fast_path,
+        fast_path_counters,
     }))
 }
 

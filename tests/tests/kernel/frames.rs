@@ -7,7 +7,7 @@ pub(crate) use portreeve_tests::frames::{
     ACK, AUTHENTICATION, CUSTOMER, DESTINATION_OPTIONS, ETHERNET, FRAGMENT, HOP_BY_HOP, ROUTING, SERVICE,
     SYN, TCP, Tag, UDP, tagged,
 };
-use portreeve_tests::frames::{ADDRESSES, checksum, sum_ipv4_header};
+use portreeve_tests::frames::{ADDRESSES, checksum, octets, sum_ipv4_header};
 
 pub(crate) const ICMPV6: u8 = 58;
 pub(crate) const MOBILITY: u8 = 135;
@@ -136,4 +136,18 @@ pub(crate) fn with_checksums(mut frame: Vec<u8>) -> Vec<u8> {
     let pseudo = [&frame[addresses..], &length.to_be_bytes(), &[0, 0, 0, TCP]].concat();
     frame[segment + 16..segment + 18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
     frame
+}
+
+/// An IPv4 packet with the checksum of its header filled; any other as it is.
+pub(crate) fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame[ADDRESSES..ETHERNET] == [0x08, 0x00] {
+        sum_ipv4_header(&mut frame[ETHERNET..]);
+    }
+    frame
+}
+
+/// Whether a frame of either family goes from `src` to `dst`, under whatever tags.
+pub(crate) fn is_between(frame: &[u8], src: IpAddr, dst: IpAddr) -> bool {
+    let addresses = [octets(src), octets(dst)].concat();
+    frame.windows(addresses.len()).any(|window| window == addresses)
 }

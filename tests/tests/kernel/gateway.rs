@@ -19,7 +19,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath::loader::TcMechanism;
 use portreeve::datapath::{Datapath, DatapathError, LinkEvents, Warning};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
-use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
+use portreeve_core::config::daemon::{DatapathConfig, FastPathMode, ReversePath};
 use portreeve_core::port::PortSet;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,9 +28,10 @@ use tokio::sync::mpsc;
 use crate::network::first_line;
 use crate::verdicts::target;
 
-/// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where MODE is `tcx`, `clsact`, or for
-/// TCX and more: `log`, the kernel log on standard error; `any-source`, no reverse
-/// path; `limited`, 20 new connections in a second of one source and 40 in all.
+/// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where an INTERFACE may say how
+/// it takes part in the fast path (`lan0:native`), and MODE is `tcx`, `clsact`, or for TCX and more: `log`, the
+/// kernel log on standard error; `any-source`, no reverse path; `ignore`, a fast path that ignores firewalls;
+/// `limited`, 20 new connections in a second of one source and 40 in all.
 pub(crate) const ROLE: &str = "--as-gateway";
 
 pub(crate) const MARK: u32 = 0x7072;
@@ -38,30 +39,42 @@ pub(crate) const TABLE: u32 = 28_786;
 
 pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
     let mut next = || args.next().unwrap();
+    let (pin_dir, interfaces, mode) = (PathBuf::from(next()), next(), next());
     let config = DatapathConfig {
-        pin_dir: PathBuf::from(next()),
-        interfaces: next().split(',').map(str::to_owned).collect(),
+        reverse_path: if mode == "any-source" { ReversePath::Off } else { ReversePath::Strict },
+        new_connections: if mode == "limited" { 40 } else { 0 },
+        new_connections_per_source: if mode == "limited" { 20 } else { 0 },
+        kernel_log: mode == "log",
+        fast_path_ignores_firewall: mode == "ignore",
+        ..config(pin_dir, &interfaces)
+    };
+    let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
+    // Connections are served while targets are applied.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(serve(config, mechanism))
+}
+
+/// Steering of these interfaces, written as [`ROLE`] has them.
+pub(crate) fn config(pin_dir: PathBuf, interfaces: &str) -> DatapathConfig {
+    let interfaces: Vec<_> =
+        interfaces.split(',').map(|text| text.split_once(':').unwrap_or((text, ""))).collect();
+    let mode = |&(name, mode): &(&str, &str)| match mode {
+        "native" => Some((name.to_owned(), FastPathMode::Native)),
+        "generic" => Some((name.to_owned(), FastPathMode::Generic)),
+        _ => None,
+    };
+    DatapathConfig {
+        pin_dir,
+        fast_path: interfaces.iter().filter_map(mode).collect(),
+        interfaces: interfaces.iter().map(|(name, _)| (*name).to_owned()).collect(),
         mark: MARK,
         route_table: TABLE,
         reverse_path: ReversePath::Strict,
         new_connections: 0,
         new_connections_per_source: 0,
         kernel_log: false,
-    };
-    let mode = next();
-    let reverse_path = if mode == "any-source" { ReversePath::Off } else { ReversePath::Strict };
-    let rate = if mode == "limited" { 20 } else { 0 };
-    let config = DatapathConfig {
-        reverse_path,
-        new_connections: 2 * rate,
-        new_connections_per_source: rate,
-        kernel_log: mode == "log",
-        ..config
-    };
-    let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
-    // Connections are served while targets are applied.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(serve(config, mechanism))
+        fast_path_ignores_firewall: false,
+    }
 }
 
 fn say(text: &str) {
@@ -114,9 +127,8 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
             }
             "dial" => say(&format!("ok {}", dial(rest))),
             "many" => answer(apply_many(&mut datapath, rest)),
-            "counters" => answer(datapath.counters().map(|counters| {
-                counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
-            })),
+            "counters" => answer(datapath.counters().map(words)),
+            "fast" => answer(datapath.fast_path_counters().map(words)),
             _ => break,
         }
     }
@@ -139,6 +151,10 @@ fn apply_many(datapath: &mut Datapath, words: &str) -> Result<String, DatapathEr
     Ok(format!("+{} -{} ~{} {took}", done.added, done.removed, done.changed))
 }
 
+fn words(counters: Vec<(&'static str, u64)>) -> String {
+    counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
+}
+
 /// `FROM TO`: connects in the name of another address, and answers with the first line that comes.
 fn dial(words: &str) -> String {
     let (from, to) = words.split_once(' ').unwrap();
@@ -158,7 +174,7 @@ async fn attach(
     listeners: &Listeners,
     mechanism: TcMechanism,
 ) -> Result<(Datapath, Vec<Warning>), DatapathError> {
-    let (mut datapath, warnings) = Datapath::attach_with(config, mechanism)?;
+    let (mut datapath, warnings) = Datapath::attach_with(config, mechanism).await?;
     datapath.listen(listeners.fds()).await?;
     Ok((datapath, warnings))
 }

@@ -2,7 +2,7 @@
 //!
 //! `verdicts` runs single frames through the TC program by `BPF_PROG_TEST_RUN`; `steering` sends
 //! real traffic through network namespaces of its own, `interfaces` makes
-//! interfaces anew, and `tags` sends raw frames. Without root, or without the object file
+//! interfaces anew, `tags` sends raw frames, and `fast_path` compares with plain forwarding. Without root, or without the object file
 //! that `cargo xtask build` makes, every test fails and says why.
 //!
 //! The steering tests need a gateway process that they can kill: this program again, in the role
@@ -15,6 +15,7 @@
     reason = "a test program: a step that fails is a test that fails"
 )]
 
+mod fast_path;
 mod frames;
 mod gateway;
 mod interfaces;
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
         .chain(interfaces::TESTS)
         .chain(tags::TESTS)
         .chain(paths::TESTS)
-        .chain(rules::TESTS);
+        .chain(rules::TESTS)
+        .chain(fast_path::TESTS);
     let trials =
         tests.map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test()))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

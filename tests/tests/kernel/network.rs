@@ -21,11 +21,12 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath;
-use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
-use portreeve_tests::Netns;
+use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_tests::wire::Wire;
+use portreeve_tests::{Netns, deadline};
 use tempfile::TempDir;
 
-use crate::gateway::{MARK, ROLE, TABLE};
+use crate::gateway::{self, ROLE};
 
 pub(crate) const TARGETS: [&str; 2] = ["10.77.2.2", "fd77:2::2"];
 pub(crate) const OPEN: [&str; 2] = ["10.77.2.3", "fd77:2::3"];
@@ -82,16 +83,7 @@ impl Network {
 
     /// Steering of these interfaces.
     pub(crate) fn config(&self, interfaces: &str) -> DatapathConfig {
-        DatapathConfig {
-            pin_dir: self.pin_dir(),
-            interfaces: interfaces.split(',').map(str::to_owned).collect(),
-            mark: MARK,
-            route_table: TABLE,
-            reverse_path: ReversePath::Strict,
-            new_connections: 0,
-            new_connections_per_source: 0,
-            kernel_log: false,
-        }
+        gateway::config(self.pin_dir(), interfaces)
     }
 
     /// Detaches, in the namespace, where the interfaces are.
@@ -336,9 +328,18 @@ impl Gateway {
         line.strip_prefix("ok ").map(str::to_owned).ok_or(line)
     }
 
-    /// Value of one counter.
+    /// Value of one counter of steering.
     pub(crate) fn counter(&mut self, name: &str) -> u64 {
-        let counters = self.command("counters").unwrap();
+        self.value("counters", name)
+    }
+
+    /// Value of one counter of the fast path.
+    pub(crate) fn fast(&mut self, name: &str) -> u64 {
+        self.value("fast", name)
+    }
+
+    fn value(&mut self, command: &str, name: &str) -> u64 {
+        let counters = self.command(command).unwrap();
         let value = counters.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("no {name} in {counters}")).parse().unwrap()
     }
@@ -392,6 +393,22 @@ pub(crate) fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
         assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?}");
         thread::yield_now();
     }
+}
+
+/// The frames that cross a wire up to one that `last` holds for, and that one.
+pub(crate) fn frames_until(
+    wire: &Wire,
+    what: &str,
+    last: impl Fn(&[u8]) -> bool,
+) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    deadline::until(what, PATIENCE, || {
+        let Some(seen) = wire.receive()? else { return Ok(None) };
+        let found = last(&seen.frame).then_some(());
+        all.push(seen.frame);
+        Ok(found)
+    })?;
+    Ok(all)
 }
 
 /// Reads one line, byte by byte, so that the rest stays unread.

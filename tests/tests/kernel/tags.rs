@@ -6,12 +6,12 @@
 
 use std::net::IpAddr;
 
-use portreeve_tests::deadline;
-use portreeve_tests::frames::octets;
 use portreeve_tests::wire::{Wire, hardware_address};
 
-use crate::frames::{ACK, CUSTOMER, ETHERNET, SERVICE, SYN, Tag, segment, tagged, with_checksums};
-use crate::network::{APPLY, Network, OPEN, PATIENCE, TARGETS};
+use crate::frames::{
+    ACK, CUSTOMER, ETHERNET, SERVICE, SYN, Tag, is_between, segment, tagged, with_checksums,
+};
+use crate::network::{APPLY, Network, OPEN, TARGETS, frames_until};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -111,7 +111,7 @@ impl Scene {
                     && wanted(&segment, &segment[usize::from(segment[12] >> 4) * 4..])
             }
         };
-        let seen = until(&self.client, &format!("answer to {} under {tags:x?}", flow.to()), is_it)?;
+        let seen = frames_until(&self.client, &format!("answer to {} under {tags:x?}", flow.to()), is_it)?;
         Ok(segment(&seen[seen.len() - 1]))
     }
 
@@ -122,7 +122,7 @@ impl Scene {
         self.send(last, SYN, [1, 0], &[]);
         let is_last =
             |frame: &[u8]| is_between(frame, last.src, last.dst) && frame[34..36] == last.port.to_be_bytes();
-        let seen = until(&self.server, "frame to the open address", is_last)?;
+        let seen = frames_until(&self.server, "frame to the open address", is_last)?;
         for flow in of {
             let passed = seen.iter().find(|frame| is_between(frame, flow.src, flow.dst) && !is_last(frame));
             assert_eq!(passed, None, "a frame to {} passed", flow.to());
@@ -131,7 +131,7 @@ impl Scene {
     }
 
     fn assert_server_sees(&self, flow: Flow, what: &str) -> Outcome {
-        until(&self.server, what, |frame| is_between(frame, flow.src, flow.dst))?;
+        frames_until(&self.server, what, |frame| is_between(frame, flow.src, flow.dst))?;
         Ok(())
     }
 }
@@ -166,24 +166,6 @@ impl Flow {
         frame[tcp + 14..tcp + 16].copy_from_slice(&u16::MAX.to_be_bytes());
         with_checksums(frame)
     }
-}
-
-/// The frames that cross a wire up to one that `last` holds for, and that one.
-fn until(wire: &Wire, what: &str, last: impl Fn(&[u8]) -> bool) -> anyhow::Result<Vec<Vec<u8>>> {
-    let mut all = Vec::new();
-    deadline::until(what, PATIENCE, || {
-        let Some(seen) = wire.receive()? else { return Ok(None) };
-        let found = last(&seen.frame).then_some(());
-        all.push(seen.frame);
-        Ok(found)
-    })?;
-    Ok(all)
-}
-
-/// Whether a frame of either family goes from `src` to `dst`, under whatever tags.
-fn is_between(frame: &[u8], src: IpAddr, dst: IpAddr) -> bool {
-    let addresses = [octets(src), octets(dst)].concat();
-    frame.windows(addresses.len()).any(|window| window == addresses)
 }
 
 fn flow(src: &str, dst: &str) -> Flow {

@@ -3,6 +3,7 @@
 //! Owns its keys, their defaults and their bounds. Paths are absolute, so that they mean the same
 //! whatever directory the daemon is started in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,6 +70,19 @@ pub struct DatapathConfig {
     pub new_connections_per_source: u32,
     /// Whether kernel programs log each decision through aya-log (default false).
     pub kernel_log: bool,
+    /// How other traffic is forwarded past the stack, by interface; absent: not at all.
+    pub fast_path: BTreeMap<String, FastPathMode>,
+    /// Whether the fast path may skip firewall rules, NAT and IPsec policies of the host (default false).
+    pub fast_path_ignores_firewall: bool,
+}
+
+/// How the fast path takes frames from an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPathMode {
+    /// In the driver.
+    Native,
+    /// Behind the driver: works with every interface, and saves little.
+    Generic,
 }
 
 /// Which sources reach targets through an interface (RFC 3704).
@@ -212,6 +226,8 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
         "new_connections",
         "new_connections_per_source",
         "kernel_log",
+        "fast_path",
+        "fast_path_ignores_firewall",
     ];
     let section = root.section("datapath", KEYS);
     let mut interfaces: Vec<String> = Vec::new();
@@ -235,6 +251,7 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
     }
     let words = [("strict", ReversePath::Strict), ("off", ReversePath::Off)];
     let reverse_path = section.find("reverse_path").and_then(|node| section.problems.word(node, &words));
+    let fast_path = read_fast_path(section, &interfaces);
     Some(DatapathConfig {
         interfaces,
         pin_dir: section.path("pin_dir", "/sys/fs/bpf/portreeve"),
@@ -244,7 +261,27 @@ fn read_datapath(root: Section<'_>) -> Option<DatapathConfig> {
         new_connections: section.rate("new_connections", 50_000),
         new_connections_per_source: section.rate("new_connections_per_source", 1_000),
         kernel_log: section.flag("kernel_log"),
+        fast_path,
+        fast_path_ignores_firewall: section.flag("fast_path_ignores_firewall"),
     })
+}
+
+/// The interfaces whose word is not "off"; each must be one of `interfaces`, which TC closes for targets.
+fn read_fast_path(section: Section<'_>, interfaces: &[String]) -> BTreeMap<String, FastPathMode> {
+    let words =
+        [("off", None), ("native", Some(FastPathMode::Native)), ("generic", Some(FastPathMode::Generic))];
+    let problems = section.problems;
+    let entries = section.find("fast_path").and_then(|node| problems.entries(node)).unwrap_or_default();
+    let mut modes = BTreeMap::new();
+    for entry in entries {
+        if !interfaces.iter().any(|name| *name == entry.key) {
+            let text = "this is none of datapath.interfaces: add it there, or take it out here";
+            problems.error(&entry.node, text);
+        } else if let Some(Some(mode)) = problems.word(&entry.node, &words) {
+            modes.insert(entry.key.clone().into_owned(), mode);
+        }
+    }
+    modes
 }
 
 fn read_recording(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfig> {
@@ -369,6 +406,8 @@ mod tests {
                 new_connections: 50_000,
                 new_connections_per_source: 1_000,
                 kernel_log: false,
+                fast_path: BTreeMap::new(),
+                fast_path_ignores_firewall: false,
             },
             downstream: DownstreamConfig { host_certificates: false },
             upstream: UpstreamConfig {
@@ -398,20 +437,30 @@ mod tests {
         let text = r#"
             state_dir = "/srv/state"
             policy_file = "/srv/policy.json"
-            datapath = { interfaces = ["lan0", "lan1.7"], pin_dir = "/bpf/x", mark = 0x10, route_table = 100, reverse_path = "off", new_connections = 0, new_connections_per_source = 7, kernel_log = true }
             downstream = { host_certificates = true }
             upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
             recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
             metrics = { listen = "[::]:9470" }
             access_log = { path = "/var/log/access.json" }
             limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3, drain_timeout = "4m" }
+            [datapath]
+            interfaces = ["lan0", "lan1.7", "lan2"]
+            pin_dir = "/bpf/x"
+            mark = 0x10
+            route_table = 100
+            reverse_path = "off"
+            new_connections = 0
+            new_connections_per_source = 7
+            kernel_log = true
+            fast_path = { lan0 = "native", "lan1.7" = "generic", lan2 = "off" }
+            fast_path_ignores_firewall = true
         "#;
         let config = load(text, "portreeve.toml").unwrap();
         let expected = Config {
             state_dir: "/srv/state".into(),
             policy_file: "/srv/policy.json".into(),
             datapath: DatapathConfig {
-                interfaces: vec!["lan0".to_owned(), "lan1.7".to_owned()],
+                interfaces: ["lan0", "lan1.7", "lan2"].map(str::to_owned).into(),
                 pin_dir: "/bpf/x".into(),
                 mark: 16,
                 route_table: 100,
@@ -419,6 +468,11 @@ mod tests {
                 new_connections: 0,
                 new_connections_per_source: 7,
                 kernel_log: true,
+                fast_path: BTreeMap::from([
+                    ("lan0".to_owned(), FastPathMode::Native),
+                    ("lan1.7".to_owned(), FastPathMode::Generic),
+                ]),
+                fast_path_ignores_firewall: true,
             },
             downstream: DownstreamConfig { host_certificates: true },
             upstream: UpstreamConfig {
@@ -460,6 +514,7 @@ interfaces = ["eth0", "eth0", "a name", 7]
 mark = 0
 route_table = 254
 kernel_log = "yes"
+fast_path = { eth0 = "on", eth1 = "native" }
 [upstream]
 connect_timeout = 10
 handshake_timeout = "10"
@@ -482,14 +537,16 @@ portreeve.toml:4: datapath.interfaces[3]: write a string in quotes, not an integ
 portreeve.toml:5: datapath.mark: write an integer from 1 to 4294967295
 portreeve.toml:6: datapath.route_table: tables 253 to 255 are the kernel's own: use another number
 portreeve.toml:7: datapath.kernel_log: write true or false, not a string
-portreeve.toml:9: upstream.connect_timeout: write a string in quotes, not an integer
-portreeve.toml:10: upstream.handshake_timeout: \"10\" is no duration: write a whole number and a unit, as \"500ms\", \"10s\", \"3m\" or \"1h\"
-portreeve.toml:11: recording.recipient_key_file: this key is missing: write for example recipient_key_file = \"/etc/portreeve/recipient.pub\"
-portreeve.toml:12: recording.on_failure: \"ends\" is not possible here: did you mean \"end\"?
-portreeve.toml:14: metrics.listen: \"9470\" is no address and port: write it as \"127.0.0.1:9470\" or \"[::1]:9470\"
-portreeve.toml:16: access_log.path: \"access.log\" is no absolute path: begin it with /
-portreeve.toml:18: limits.connections: write an integer from 1 to 1000000
-portreeve.toml:19: limits.connection_per_source: there is no key \"connection_per_source\" here: did you mean \"connections_per_source\"?";
+portreeve.toml:8: datapath.fast_path.eth0: \"on\" is not possible here: write one of off, native, generic
+portreeve.toml:8: datapath.fast_path.eth1: this is none of datapath.interfaces: add it there, or take it out here
+portreeve.toml:10: upstream.connect_timeout: write a string in quotes, not an integer
+portreeve.toml:11: upstream.handshake_timeout: \"10\" is no duration: write a whole number and a unit, as \"500ms\", \"10s\", \"3m\" or \"1h\"
+portreeve.toml:12: recording.recipient_key_file: this key is missing: write for example recipient_key_file = \"/etc/portreeve/recipient.pub\"
+portreeve.toml:13: recording.on_failure: \"ends\" is not possible here: did you mean \"end\"?
+portreeve.toml:15: metrics.listen: \"9470\" is no address and port: write it as \"127.0.0.1:9470\" or \"[::1]:9470\"
+portreeve.toml:17: access_log.path: \"access.log\" is no absolute path: begin it with /
+portreeve.toml:19: limits.connections: write an integer from 1 to 1000000
+portreeve.toml:20: limits.connection_per_source: there is no key \"connection_per_source\" here: did you mean \"connections_per_source\"?";
         assert_eq!(errors(text), expected);
     }
 

@@ -27,11 +27,11 @@ fn datapath(bed: &Testbed, words: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-fn attach(bed: &Testbed, more: &[&str]) -> Result<Finished> {
+pub(super) fn attach(bed: &Testbed, more: &[&str]) -> Result<Finished> {
     run(&mut datapath(bed, &[&["attach"], more].concat())?, b"", LIMIT)
 }
 
-fn detach(bed: &Testbed) -> Result<()> {
+pub(super) fn detach(bed: &Testbed) -> Result<()> {
     run(&mut datapath(bed, &["detach"])?, b"", LIMIT)?.success()?;
     let line = first_line(bed, at(TARGET4, SSH_PORT))?;
     ensure!(line.contains("OpenSSH"), "a target that nothing is attached for answers {line:?}");

@@ -10,6 +10,7 @@ mod denials;
 mod early;
 mod failed_recordings;
 mod failing_targets;
+mod fast_path;
 mod fips;
 mod host_certificates;
 mod host_keys;
@@ -65,6 +66,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         lifecycle::CHECKS,
         takeover::CHECKS,
         interfaces::CHECKS,
+        fast_path::CHECKS,
         ingress::CHECKS,
         hostile_clients::CHECKS,
         failing_targets::CHECKS,

@@ -1,0 +1,67 @@
+//! The bytes of a frame at XDP, and the only code that follows a packet pointer.
+//!
+//! A frame begins with an Ethernet header and is in one piece: a program that does not say that it
+//! takes pieces gets none. The kernel checks each access against the end that was compared with.
+
+#![expect(unsafe_code, reason = "packet pointers")]
+
+use aya_ebpf::helpers::bpf_xdp_get_buff_len;
+use aya_ebpf::programs::XdpContext;
+
+/// Types that are integers and nothing else, so that any bytes are one of them.
+///
+/// # Safety
+/// No padding, every bit pattern valid, and no field needs more alignment than it has in a frame whose
+/// network header is aligned to four bytes (which is how the verifier counts).
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: integers.
+unsafe impl Plain for u32 {}
+// SAFETY: integers.
+unsafe impl Plain for [u16; 2] {}
+// SAFETY: integers.
+unsafe impl Plain for [u16; 6] {}
+// SAFETY: integers.
+unsafe impl Plain for [u16; 7] {}
+// SAFETY: integers.
+unsafe impl Plain for [u32; 5] {}
+// SAFETY: integers.
+unsafe impl Plain for [u32; 10] {}
+
+/// A frame.
+pub(crate) struct Frame<'a> {
+    pub(crate) ctx: &'a XdpContext,
+}
+
+impl Frame<'_> {
+    /// Its length in bytes (`bpf_xdp_get_buff_len`, Linux 5.18).
+    ///
+    /// Without `CAP_PERFMON` the verifier lets nobody take the difference of two packet pointers.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> usize {
+        // SAFETY: an XDP context.
+        unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) as usize }
+    }
+
+    /// What is at an offset, unless the frame ends before.
+    #[inline(always)]
+    pub(crate) fn read<T: Plain>(&self, offset: usize) -> Option<T> {
+        // SAFETY: within the frame, and plain.
+        self.at(offset).map(|place| unsafe { *place })
+    }
+
+    /// Puts something at an offset; `false` when the frame ends before.
+    #[inline(always)]
+    pub(crate) fn write<T: Plain>(&self, offset: usize, value: T) -> bool {
+        let Some(place) = self.at(offset) else { return false };
+        // SAFETY: within the frame, and plain; nothing else holds a pointer into it.
+        unsafe { *place = value };
+        true
+    }
+
+    #[inline(always)]
+    fn at<T: Plain>(&self, offset: usize) -> Option<*mut T> {
+        let place = self.ctx.data() + offset;
+        (place + size_of::<T>() <= self.ctx.data_end()).then_some(place as *mut T)
+    }
+}

@@ -1,0 +1,129 @@
+//! What the fast path must know of a device.
+
+use std::io;
+
+use aya::util::KernelVersion;
+use nix::net::if_::if_nametoindex;
+use portreeve_core::config::daemon::FastPathMode;
+use portreeve_ebpf::fast_path::{FORWARD, FastInterface, GENERIC, STRICT_SOURCE, WITHOUT_NEIGHBOUR};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+
+use super::super::preflight::sysctl;
+use super::error::FastPathError;
+use super::netlink::{ask, ask_generic, attribute, find, number};
+
+/// Properties of an interface at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// Its index.
+    pub(super) index: u32,
+    mac: [u8; 6],
+    has_master: bool,
+}
+
+impl Device {
+    /// Asks for an interface by name; `None` when there is none.
+    pub(super) fn find(interface: &str) -> Result<Option<Self>, FastPathError> {
+        let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
+        match link(index) {
+            Ok((mac, has_master)) => Ok(Some(Self { index, mac, has_master })),
+            // Gone while it was looked at.
+            Err(_) if if_nametoindex(interface).is_err() => Ok(None),
+            Err(source) => Err(FastPathError::Device { interface: interface.to_owned(), source }),
+        }
+    }
+
+    /// Refuses an interface on which frames are not what they look like.
+    pub(super) fn check(&self, interface: &str) -> Result<(), FastPathError> {
+        let named = || interface.to_owned();
+        if self.has_master {
+            return Err(FastPathError::HasMaster { interface: named() });
+        }
+        let failed = |source| FastPathError::Device { interface: named(), source };
+        if strips_tags(self.index).map_err(failed)? {
+            return Err(FastPathError::StripsTags { interface: named() });
+        }
+        Ok(())
+    }
+
+    /// Refuses an interface that could not send what others give it, which is known once it has the program.
+    pub(super) fn check_egress(&self, interface: &str, mode: FastPathMode) -> Result<(), FastPathError> {
+        let failed = |source| FastPathError::Device { interface: interface.to_owned(), source };
+        if mode == FastPathMode::Native && !transmits(self.index).map_err(failed)? {
+            return Err(FastPathError::CannotTransmit { interface: interface.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// What the program is told; `rp_filter` is as the stack takes it, the greater of two.
+    pub(super) fn settings(
+        &self,
+        interface: &str,
+        mode: FastPathMode,
+    ) -> Result<FastInterface, super::DatapathError> {
+        let mut flags = FORWARD;
+        if mode == FastPathMode::Generic {
+            flags |= GENERIC;
+        }
+        if matches!(KernelVersion::current(), Ok(version) if version >= KernelVersion::new(6, 3, 0)) {
+            flags |= WITHOUT_NEIGHBOUR;
+        }
+        let all = sysctl(&["ipv4", "conf", "all", "rp_filter"])?.unwrap_or_default();
+        let own = sysctl(&["ipv4", "conf", interface, "rp_filter"])?.unwrap_or_default();
+        if all.max(own) == "1" {
+            flags |= STRICT_SOURCE;
+        }
+        let [a, b, c, d, e, f] = self.mac;
+        let mac = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
+        Ok(FastInterface { mac, flags })
+    }
+}
+
+/// Hardware address, and whether the interface is a part of another.
+fn link(index: u32) -> io::Result<([u8; 6], bool)> {
+    /// `RTM_GETLINK`; its answer is a `struct ifinfomsg` of 16 bytes, then `IFLA_ADDRESS`, `IFLA_MASTER`.
+    const GET_LINK: u16 = 18;
+    const HEADER: usize = 16;
+    const ADDRESS: u16 = 1;
+    const MASTER: u16 = 10;
+    let mut payload = [0; HEADER];
+    payload.get_mut(4..8).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&index.to_ne_bytes());
+    let answers = ask(NETLINK_ROUTE, GET_LINK, 0, &payload)?;
+    let attributes = answers.first().and_then(|answer| answer.get(HEADER..)).unwrap_or_default();
+    let mac = find(attributes, ADDRESS).and_then(|address| address.try_into().ok());
+    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, find(attributes, MASTER).is_some()))
+}
+
+/// Whether `rx-vlan-offload` is on: the kernel calls it `rx-vlan-hw-parse`.
+fn strips_tags(index: u32) -> io::Result<bool> {
+    /// `ETHTOOL_MSG_FEATURES_GET`; `ETHTOOL_A_FEATURES_HEADER`, `ETHTOOL_A_HEADER_DEV_INDEX`,
+    /// `ETHTOOL_A_FEATURES_ACTIVE`, which lists those that are on.
+    const GET_FEATURES: u8 = 11;
+    const HEADER: u16 = 1;
+    const DEVICE: u16 = 1;
+    const ACTIVE: u16 = 4;
+    const NESTED: u16 = 1 << 15;
+    const NAME: &[u8] = b"rx-vlan-hw-parse\0";
+    let header = attribute(HEADER | NESTED, &attribute(DEVICE, &index.to_ne_bytes()));
+    let answers = ask_generic("ethtool", GET_FEATURES, &header)?;
+    let active = answers.first().and_then(|answer| find(answer, ACTIVE)).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(active.windows(NAME.len()).any(|window| window == NAME))
+}
+
+/// Whether the device sends frames of other devices in native mode; before Linux 6.3 the kernel does not
+/// tell, and they are taken to.
+fn transmits(index: u32) -> io::Result<bool> {
+    /// `NETDEV_CMD_DEV_GET`; `NETDEV_A_DEV_IFINDEX`, `NETDEV_A_DEV_XDP_FEATURES`; `NETDEV_XDP_ACT_NDO_XMIT`.
+    const GET_DEVICE: u8 = 1;
+    const INDEX: u16 = 1;
+    const FEATURES: u16 = 3;
+    const TRANSMIT: u64 = 4;
+    match ask_generic("netdev", GET_DEVICE, &attribute(INDEX, &index.to_ne_bytes())) {
+        Ok(answers) => {
+            let features = answers.first().and_then(|answer| find(answer, FEATURES)).and_then(number);
+            Ok(features.ok_or(io::ErrorKind::InvalidData)? & TRANSMIT != 0)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}

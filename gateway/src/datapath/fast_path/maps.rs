@@ -1,0 +1,96 @@
+//! The maps of the fast path, made to hold what is wanted.
+
+use std::collections::BTreeMap;
+
+use aya::Ebpf;
+use aya::maps::xdp::DevMapHash;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use portreeve_ebpf::fast_path::{FastInterface, FastPathReason};
+use portreeve_ebpf::names;
+
+use super::super::DatapathError;
+use super::super::pins::Pins;
+use super::error::FastPathError;
+
+/// The pinned maps.
+pub(super) struct Maps {
+    interfaces: HashMap<MapData, u32, FastInterface>,
+    egresses: DevMapHash<MapData>,
+    stats: PerCpuArray<MapData, u64>,
+}
+
+fn failed(name: &'static str) -> impl Fn(MapError) -> FastPathError {
+    move |source| FastPathError::Map { name, source: Box::new(source) }
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Self::open(|name| ebpf.take_map(name).ok_or(DatapathError::MissingInObject { name }))
+    }
+
+    /// Opens the pinned maps, without the program.
+    pub(super) fn from_pins(pins: &Pins) -> Result<Self, DatapathError> {
+        Self::open(|name| {
+            let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
+            map.map_err(|source| failed(name)(source).into())
+        })
+    }
+
+    fn open(mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>) -> Result<Self, DatapathError> {
+        Ok(Self {
+            interfaces: map(names::FAST_INTERFACES)?.try_into().map_err(failed(names::FAST_INTERFACES))?,
+            egresses: map(names::FAST_EGRESSES)?.try_into().map_err(failed(names::FAST_EGRESSES))?,
+            stats: map(names::FAST_STATS)?.try_into().map_err(failed(names::FAST_STATS))?,
+        })
+    }
+
+    /// Makes exactly `wanted`, by index, the interfaces that take part. A way out is there before what
+    /// comes in may take it, and goes after.
+    pub(super) fn set(&mut self, wanted: &BTreeMap<u32, FastInterface>) -> Result<(), FastPathError> {
+        let keys: BTreeMap<u32, u32> =
+            wanted.iter().map(|(index, settings)| (settings.egress_key(*index), *index)).collect();
+        for (key, index) in &keys {
+            // The kernel takes an entry out with its interface.
+            if !matches!(self.egresses.get(*key, 0), Ok(found) if found.if_index == *index) {
+                let failed = |source| FastPathError::Egress { index: *index, source: Box::new(source) };
+                self.egresses.insert(*key, *index, None, 0).map_err(failed)?;
+            }
+        }
+        let there = self.interfaces()?;
+        for (index, settings) in wanted {
+            if there.get(index) != Some(settings) {
+                let failed = failed(names::FAST_INTERFACES);
+                self.interfaces.insert(index, settings, 0).map_err(failed)?;
+            }
+        }
+        for index in there.keys().filter(|index| !wanted.contains_key(index)) {
+            self.interfaces.remove(index).map_err(failed(names::FAST_INTERFACES))?;
+        }
+        let stale: Result<Vec<u32>, _> = self.egresses.keys().collect();
+        for key in stale.map_err(failed(names::FAST_EGRESSES))?.iter().filter(|key| !keys.contains_key(key)) {
+            match self.egresses.remove(*key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(source) => return Err(failed(names::FAST_EGRESSES)(source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The interfaces that take part, by index.
+    pub(super) fn interfaces(&self) -> Result<BTreeMap<u32, FastInterface>, FastPathError> {
+        let found: Result<BTreeMap<_, _>, _> = self.interfaces.iter().collect();
+        found.map_err(failed(names::FAST_INTERFACES))
+    }
+
+    /// Frames by what became of them, summed over the CPUs, since the maps were made.
+    pub(super) fn counters(&self) -> Result<Vec<(&'static str, u64)>, FastPathError> {
+        FastPathReason::ALL
+            .iter()
+            .map(|reason| {
+                let values = self.stats.get(&reason.index(), 0).map_err(failed(names::FAST_STATS))?;
+                Ok((reason.name(), values.iter().sum()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! Questions to the kernel over netlink, of families that no crate at hand speaks.
+//!
+//! One question, all answers; attributes are found by number. Reads only, and blocks for as long as the
+//! kernel takes, which answers within the call.
+
+use std::io;
+
+use nix::errno::Errno;
+use rtnetlink::packet_core::{
+    NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
+};
+use rtnetlink::sys::Socket;
+use rtnetlink::sys::protocols::NETLINK_GENERIC;
+
+/// Bytes of `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// Bytes of `struct genlmsghdr`.
+const GENERIC_HEADER: usize = 4;
+
+/// Sends one message and returns the payloads of all answers.
+///
+/// # Errors
+/// What the kernel answers instead.
+pub(super) fn ask(protocol: isize, kind: u16, flags: u16, payload: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let length = u32::try_from(HEADER + payload.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; HEADER];
+    let mut message = NetlinkBuffer::new(&mut bytes);
+    message.set_length(length);
+    message.set_message_type(kind);
+    message.set_flags(NLM_F_REQUEST | NLM_F_ACK | flags);
+    bytes.extend_from_slice(payload);
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.send(&bytes, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+            match message.message_type() {
+                NLMSG_DONE => return Ok(answers),
+                NLMSG_ERROR => return outcome(message.payload()).map(|()| answers),
+                _ => answers.push(message.payload().to_vec()),
+            }
+            let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+/// Asks a generic family, by its name, about what `attributes` name.
+///
+/// # Errors
+/// `NotFound` when the kernel has no such family; else what it answers instead.
+pub(super) fn ask_generic(family: &str, command: u8, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    /// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY`, `CTRL_ATTR_FAMILY_NAME`, `CTRL_ATTR_FAMILY_ID`.
+    const CONTROL: (u16, u8, u16, u16) = (16, 3, 2, 1);
+    let (controller, get_family, family_name, family_id) = CONTROL;
+    let name = attribute(family_name, format!("{family}\0").as_bytes());
+    let answers = ask_family(controller, get_family, &name)?;
+    let id = answers.first().and_then(|answer| find(answer, family_id)).and_then(number);
+    let id = id.and_then(|id| u16::try_from(id).ok()).ok_or(io::ErrorKind::InvalidData)?;
+    ask_family(id, command, attributes)
+}
+
+fn ask_family(id: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let payload = [&[command, 1, 0, 0], attributes].concat();
+    let answers = ask(NETLINK_GENERIC, id, 0, &payload)?;
+    Ok(answers.iter().filter_map(|answer| answer.get(GENERIC_HEADER..)).map(<[u8]>::to_vec).collect())
+}
+
+/// One attribute, filled up to four bytes.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The value of the first attribute of a kind.
+pub(super) fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let found = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == kind)?;
+    let length = found.value_length();
+    found.into_inner().get(NLA_HEADER_SIZE..NLA_HEADER_SIZE + length)
+}
+
+/// A number of two, four or eight bytes in the host's order.
+pub(super) fn number(value: &[u8]) -> Option<u64> {
+    match value.len() {
+        2 => value.try_into().ok().map(u16::from_ne_bytes).map(u64::from),
+        4 => value.try_into().ok().map(u32::from_ne_bytes).map(u64::from),
+        8 => value.try_into().ok().map(u64::from_ne_bytes),
+        _ => None,
+    }
+}
+
+/// A number of four bytes in network order.
+pub(super) fn network_number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Reads `struct nlmsgerr`, whose first word is 0 or a negative error number.
+fn outcome(error: &[u8]) -> io::Result<()> {
+    let code = error.first_chunk().map(|code| i32::from_ne_bytes(*code));
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => Err(Errno::from_raw(-code).into()),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_found_behind_others() {
+        let bytes = [attribute(1, b"abc"), attribute(7, &9_u32.to_ne_bytes()), attribute(2, b"")].concat();
+        assert_eq!(find(&bytes, 1), Some(&b"abc"[..]));
+        assert_eq!(find(&bytes, 7).and_then(number), Some(9));
+        assert_eq!(find(&bytes, 2), Some(&b""[..]));
+        assert_eq!(find(&bytes, 3), None);
+        assert_eq!(find(&bytes[..6], 1), None, "cut");
+    }
+
+    #[test]
+    fn the_kernel_answers() {
+        let missing = ask_generic("no such family", 1, &[]).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}
