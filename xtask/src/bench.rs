@@ -5,6 +5,7 @@
 //! is shown as such and does not fail the run.
 
 mod bulk;
+mod datapath;
 mod latency;
 mod memory;
 mod process;
@@ -35,6 +36,8 @@ pub struct Args {
 enum What {
     /// SSH sessions: throughput, CPU time, set-up, keystrokes, memory.
     Ssh(SshArgs),
+    /// Kernel programs: cost of each packet, of forwarding, and of changing targets.
+    Datapath(datapath::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +82,10 @@ const FULL: Extent = Extent {
 /// # Errors
 /// When something cannot be built, started or measured.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let What::Ssh(args) = args.what;
+    let args = match args.what {
+        What::Ssh(args) => args,
+        What::Datapath(args) => return datapath::run(&args),
+    };
     setup::ensure(setup::plan::Needs::TESTBED)?;
     let programs = build_programs()?;
     // Before anything is started: an idle session takes a descriptor here and several in the middle.

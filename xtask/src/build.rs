@@ -17,6 +17,7 @@ use crate::workspace::{self, require};
 
 const KERNEL_TARGET: &str = "bpfel-unknown-none";
 const KERNEL_PROGRAM: &str = "portreeve-datapath";
+const BENCH_PROGRAM: &str = "portreeve-datapath-bench";
 
 /// Variables by which the host's build would leak into the kernel programs' build.
 const HOST_BUILD_VARIABLES: &[&str] = &[
@@ -58,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When a build fails.
 pub fn gateway(args: &Args) -> anyhow::Result<PathBuf> {
-    kernel_programs()?;
+    kernel_programs(KERNEL_PROGRAM)?;
     let profile = if args.release { "release" } else { "debug" };
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--package", "portreeve"]);
@@ -72,17 +73,26 @@ pub fn gateway(args: &Args) -> anyhow::Result<PathBuf> {
     Ok(workspace::target_dir().join(profile).join("portreeve"))
 }
 
-fn kernel_programs() -> anyhow::Result<()> {
+/// Builds the kernel programs that measure the others; returns their object file.
+///
+/// # Errors
+/// When the build fails.
+pub fn bench_programs() -> anyhow::Result<PathBuf> {
+    kernel_programs(BENCH_PROGRAM)
+}
+
+/// Builds an object file and copies it to `target/`.
+fn kernel_programs(name: &str) -> anyhow::Result<PathBuf> {
     let target_dir = workspace::root().join("target/bpf");
     let mut command = kernel_cargo(&setup::kernel_compiler()?);
-    command.args(["build", "--package", "portreeve-ebpf", "--bin", KERNEL_PROGRAM, "--release"]);
+    command.args(["build", "--package", "portreeve-ebpf", "--bin", name, "--release"]);
     command.args(["-Z", "build-std=core", "--target", KERNEL_TARGET, "--target-dir"]).arg(&target_dir);
     require(&mut command)?;
-    let built = target_dir.join(KERNEL_TARGET).join("release").join(KERNEL_PROGRAM);
-    let embedded = workspace::root().join("target").join(format!("{KERNEL_PROGRAM}.o"));
+    let built = target_dir.join(KERNEL_TARGET).join("release").join(name);
+    let embedded = workspace::root().join("target").join(format!("{name}.o"));
     copy_if_changed(&built, &embedded)
         .with_context(|| format!("cannot copy {} to {}", built.display(), embedded.display()))?;
-    Ok(())
+    Ok(embedded)
 }
 
 fn kernel_cargo(compiler: &KernelCompiler) -> Command {
