@@ -148,6 +148,8 @@ impl Cost {
             mark: 0x7072,
             route_table: 28_786,
             reverse_path: ReversePath::Strict,
+            new_connections: 0,
+            new_connections_per_source: 0,
             kernel_log: false,
             fast_path: if fast { modes.into() } else { [].into() },
             fast_path_ignores_firewall: false,

@@ -23,6 +23,7 @@ use super::case::{Case, marked};
 use super::corpus;
 use super::scene::Scene;
 use crate::beds::own;
+use crate::intercepted::fast_path::{fast, forwarded};
 use crate::intercepted::{metric, sample};
 use crate::ssh::{LIMIT, TARGET, TARGET_V6, ssh};
 
@@ -36,6 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("nothing_passes_after_an_orderly_stop", stopped),
     Check::new("nothing_passes_after_a_kill", killed),
     Check::new("nothing_passes_while_the_gateway_cannot_start", unable_to_start),
+    Check::new("nothing_passes_by_the_fast_path", fast_path),
     Check::new("nothing_passes_to_a_connection_in_time_wait", time_wait),
 ];
 
@@ -216,6 +218,19 @@ fn unable_to_start() -> Result<()> {
     gateway.files().write_policy("targets = [ broken")?;
     ensure!(gateway.launch().is_err(), "the gateway starts on a broken policy");
     judge(&bed)
+}
+
+/// In the mode that takes frames longer than a page, which the corpus has.
+fn fast_path() -> Result<()> {
+    let mut bed = fast("generic")?;
+    let scene = Scene::open(&bed)?;
+    let cases = corpus::cases(&scene.lan);
+    scene.judge(&cases)?;
+    bed.gateway_mut()?.kill9()?;
+    scene.judge(&cases)?;
+    ensure!(forwarded(&bed)? >= 2 * u64::try_from(cases.len())?, "the control packets took another way");
+    bed.gateway_mut()?.launch()?;
+    ensure_serves(&bed)
 }
 
 /// The gateway closes first, and keeps TIME_WAIT for the client's port.

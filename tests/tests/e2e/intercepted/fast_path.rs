@@ -19,15 +19,15 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("the_fast_path_is_a_gateways_to_switch_on", without_a_gateway),
 ];
 
-const ON: &str = "[datapath]\nfast_path = { lan0 = \"native\", wan0 = \"native\" }\n";
-
-/// A testbed with the fast path on: the gateway is started anew once its devices leave VLAN tags in the frames.
-fn fast() -> Result<Testbed> {
+/// A testbed with the fast path on in a mode: the gateway is started anew once its devices leave VLAN tags in
+/// the frames.
+pub(crate) fn fast(mode: &str) -> Result<Testbed> {
     let mut bed = own(&Options::default())?;
     for device in GATEWAY_INTERFACES {
         gateway_runs(&bed, &["ethtool", "-K", device, "rxvlan", "off"])?;
     }
-    configure(&bed, "[datapath]\n", ON)?;
+    let on = format!("[datapath]\nfast_path = {{ lan0 = \"{mode}\", wan0 = \"{mode}\" }}\n");
+    configure(&bed, "[datapath]\n", &on)?;
     bed.gateway_mut()?.stop()?;
     bed.gateway_mut()?.launch()?;
     ensure_on(&bed)?;
@@ -53,7 +53,8 @@ fn interfaces(bed: &Testbed) -> Result<serde_json::Value> {
     Ok(bed.gateway()?.datapath_status()?["fast_path"].clone())
 }
 
-fn forwarded(bed: &Testbed) -> Result<u64> {
+/// Frames that took the fast path so far.
+pub(crate) fn forwarded(bed: &Testbed) -> Result<u64> {
     Ok(bed.gateway()?.datapath_status()?["fast_path_frames"]["forwarded"].as_u64().unwrap_or_default())
 }
 
@@ -69,7 +70,7 @@ fn ensure_on(bed: &Testbed) -> Result<()> {
 }
 
 fn takeovers(_: &Beds) -> Result<()> {
-    let mut bed = fast()?;
+    let mut bed = fast("native")?;
     for _ in 0..2 {
         let daemon = bed.gateway()?.take_over()?;
         let old = bed.gateway_mut()?.adopt(daemon);
@@ -105,7 +106,7 @@ fn takeovers(_: &Beds) -> Result<()> {
 }
 
 fn without_a_gateway(_: &Beds) -> Result<()> {
-    let mut bed = fast()?;
+    let mut bed = fast("native")?;
     bed.gateway_mut()?.stop()?;
     ensure_on(&bed)?;
     ensure_closed(&bed)?;

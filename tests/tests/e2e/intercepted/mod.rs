@@ -10,7 +10,7 @@ mod denials;
 mod early;
 mod failed_recordings;
 mod failing_targets;
-mod fast_path;
+pub(crate) mod fast_path;
 mod fips;
 mod host_certificates;
 mod host_keys;
