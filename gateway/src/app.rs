@@ -28,14 +28,14 @@ use crate::access_log::AccessLog;
 use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::control::Control;
-use crate::datapath::{Datapath, DatapathError};
+use crate::datapath::Datapath;
 use crate::fips;
 use crate::http::Endpoint;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Listener;
 use crate::listener::admission::Admission;
 use crate::listener::socket::Listeners;
-use crate::metrics::Metrics;
+use crate::metrics::{KernelCounters, Metrics};
 use crate::recording::recipient;
 use crate::recording::spool::Spool;
 use crate::session::Gateway;
@@ -136,22 +136,15 @@ async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapat
     Ok((datapath, listener))
 }
 
-/// Counters of the kernel programs.
-type Counters = Vec<(&'static str, u64)>;
-
 /// Reads the kernel's counters while the datapath lives.
-fn counters(
-    datapath: &Arc<Mutex<Datapath>>,
-    read: fn(&Datapath) -> Result<Counters, DatapathError>,
-) -> impl Fn() -> Counters + use<> {
+fn counters(datapath: &Arc<Mutex<Datapath>>) -> impl Fn() -> KernelCounters + use<> {
     let datapath = Arc::downgrade(datapath);
-    move || match datapath.upgrade().map(|datapath| read(&lock(&datapath))) {
-        Some(Ok(counters)) => counters,
-        Some(Err(error)) => {
-            tracing::error!(%error, "cannot read the counters of the kernel program");
-            Vec::new()
-        }
-        None => Vec::new(),
+    move || {
+        let read = datapath.upgrade().map(|datapath| lock(&datapath).counters());
+        read.transpose().map(Option::unwrap_or_default).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the counters of the kernel programs");
+            KernelCounters::default()
+        })
     }
 }
 

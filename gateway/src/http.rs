@@ -154,13 +154,13 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{KernelCounters, Metrics};
 
     #[tokio::test]
     async fn clients_that_stall_are_cut_and_make_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let exposition = Metrics::default().exposition(Vec::new, Vec::new);
+        let exposition = Metrics::default().exposition(KernelCounters::default);
         let lifetime = Duration::from_millis(300);
         let task = tokio::spawn(serve_within(listener, 2, lifetime, exposition, Readiness::default()));
 
@@ -186,7 +186,7 @@ mod tests {
         let addr = other.local_addr().unwrap();
         Endpoint::bind(addr).await.unwrap_err();
         let endpoint = Endpoint::bind_or_wait(addr).await.unwrap();
-        let exposition = Metrics::default().exposition(Vec::new, Vec::new);
+        let exposition = Metrics::default().exposition(KernelCounters::default);
         let task = tokio::spawn(endpoint.serve(exposition, Readiness::default()));
         drop(other);
         let mut client = loop {

@@ -1,9 +1,11 @@
 //! Counters, gauges and histograms of the gateway, in OpenMetrics text.
 //!
-//! Labels are closed enums: never a user, target, session or address. Names and types are held by a
+//! Labels are closed enums, and names of network policies: never a user, target, session or address. Names and types are held by a
 //! golden file, because dashboards depend on them.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _};
@@ -143,12 +145,19 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct ActiveSession(Gauge);
 
-/// Asks for the counters of a kernel program at each scrape.
-struct PacketCounters<F> {
-    name: &'static str,
-    help: &'static str,
-    read: F,
+/// What the kernel programs counted, since their maps were made.
+#[derive(Clone, Debug, Default)]
+pub struct KernelCounters {
+    /// Packets by what steering did with them.
+    pub packets: Vec<(&'static str, u64)>,
+    /// Frames by what the fast path did with them.
+    pub fast_path: Vec<(&'static str, u64)>,
+    /// Packets by the network policy that blocked them, since the process began.
+    pub policies: BTreeMap<Arc<str>, u64>,
 }
+
+/// Asks for the counters of the kernel programs at each scrape.
+struct KernelCollector<F>(F);
 
 /// Everything that a scrape shows.
 #[derive(Debug)]
@@ -175,25 +184,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under its public name; `packets` and `fast_path` yield what the kernel programs
-    /// of steering and of the fast path counted, by reason.
-    pub fn exposition<F, G>(&self, packets: F, fast_path: G) -> Exposition
+    /// Registers everything under its public name; `kernel` yields what the kernel programs counted.
+    pub fn exposition<F>(&self, kernel: F) -> Exposition
     where
-        F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
-        G: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+        F: Fn() -> KernelCounters + Send + Sync + 'static,
     {
         let mut registry = Registry::with_prefix("portreeve");
         self.register(&mut registry);
-        registry.register_collector(Box::new(PacketCounters {
-            name: "datapath_packets",
-            help: "Packets seen by the kernel program, by what was done with them",
-            read: packets,
-        }));
-        registry.register_collector(Box::new(PacketCounters {
-            name: "fast_path_frames",
-            help: "Frames seen by the fast path, by what was done with them",
-            read: fast_path,
-        }));
+        registry.register_collector(Box::new(KernelCollector(kernel)));
         Exposition(registry)
     }
 
@@ -306,22 +304,31 @@ impl Exposition {
     }
 }
 
-impl<F> fmt::Debug for PacketCounters<F> {
+impl<F> fmt::Debug for KernelCollector<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PacketCounters(..)")
+        f.write_str("KernelCollector(..)")
     }
 }
 
-impl<F> Collector for PacketCounters<F>
+impl<F> Collector for KernelCollector<F>
 where
-    F: Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    F: Fn() -> KernelCounters + Send + Sync + 'static,
 {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
-        for (reason, packets) in (self.read)() {
-            ConstCounter::new(packets).encode(family.encode_family(&[("reason", reason)])?)?;
-        }
-        Ok(())
+        let KernelCounters { packets, fast_path, policies } = (self.0)();
+        let mut family = |name, help, label, counters: Vec<(&str, u64)>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counters.into_iter().try_for_each(|(value, count)| {
+                ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)
+            })
+        };
+        let help = "Packets seen by the kernel program, by what was done with them";
+        family("datapath_packets", help, "reason", packets)?;
+        let help = "Frames seen by the fast path, by what was done with them";
+        family("fast_path_frames", help, "reason", fast_path)?;
+        let help = "Packets that the kernel program dropped for a network policy, by policy";
+        let policies = policies.iter().map(|(policy, count)| (&**policy, *count)).collect();
+        family("policy_blocked_packets", help, "policy", policies)
     }
 }
 
@@ -339,8 +346,12 @@ mod tests {
         metrics.policy_rejected();
         metrics.relayed(Direction::upstream, 5);
         metrics.login_duration.observe(0.1);
-        let text =
-            metrics.exposition(|| vec![("steered_new", 3)], || vec![("forwarded", 2)]).encode().unwrap();
+        let kernel = || KernelCounters {
+            packets: vec![("steered_new", 3)],
+            fast_path: vec![("forwarded", 2)],
+            policies: BTreeMap::from([("no ssh".into(), 4)]),
+        };
+        let text = metrics.exposition(kernel).encode().unwrap();
         let shape: String = text
             .lines()
             .filter(|line| !line.starts_with("# HELP") && !line.contains("_bucket{"))

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::charge::Charge;
 use super::interfaces::Interfaces;
@@ -41,6 +41,10 @@ pub(super) struct Daemon {
     policy_changes: mpsc::Receiver<()>,
     orders: mpsc::Receiver<Order>,
     sessions: JoinSet<()>,
+    /// The load of a policy file that is under way; one at a time.
+    reloading: JoinSet<()>,
+    /// The file may have changed since that began.
+    reload_again: bool,
     /// Tasks that run as long as the process.
     background: JoinSet<()>,
     /// Tasks that run as long as it is in charge.
@@ -71,9 +75,7 @@ impl Daemon {
         }
         let datapath = Arc::new(Mutex::new(datapath));
         if let Some(endpoint) = edges.endpoint {
-            let packets = counters(&datapath, Datapath::counters);
-            let fast_path = counters(&datapath, Datapath::fast_path_counters);
-            let exposition = gateway.metrics.clone().exposition(packets, fast_path);
+            let exposition = gateway.metrics.clone().exposition(counters(&datapath));
             charged.spawn(endpoint.serve(exposition, ready.clone()));
         }
         let (changed, policy_changes) = mpsc::channel(1);
@@ -90,6 +92,8 @@ impl Daemon {
             policy_changes,
             orders,
             sessions: JoinSet::new(),
+            reloading: JoinSet::new(),
+            reload_again: false,
             background,
             charged,
         }
@@ -117,6 +121,7 @@ impl Daemon {
                         return;
                     }
                 },
+                Some(finished) = self.reloading.join_next() => self.reloaded(finished),
                 Some(order) = self.orders.recv() => self.obey(order).await,
                 () = self.charge.drained(idle) => {
                     tracing::info!(sessions = self.gateway.registry.len(), "drained");
@@ -135,6 +140,7 @@ impl Daemon {
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
         self.ready.set(false);
         drop(self.listener);
+        settle(&mut self.reloading).await;
         shutdown::drain(&self.gateway, self.sessions).await;
         self.background.shutdown().await;
         self.charged.shutdown().await;
@@ -154,11 +160,30 @@ impl Daemon {
         }
     }
 
-    fn reload(&self) {
-        reload::policy(&self.gateway, self.charge.datapath().map(Arc::as_ref));
+    /// Loads the policy file on a thread for such: a large one takes seconds, in which connections come.
+    fn reload(&mut self) {
+        if !self.reloading.is_empty() {
+            self.reload_again = true;
+            return;
+        }
+        let (gateway, datapath) = (Arc::clone(&self.gateway), self.charge.datapath().map(Arc::clone));
+        self.reloading.spawn_blocking(move || reload::policy(&gateway, datapath.as_deref()));
     }
 
+    fn reloaded(&mut self, finished: Result<(), JoinError>) {
+        shutdown::log_panic(finished);
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+        }
+    }
+
+    /// Who has the datapath changes between loads of the policy only.
     async fn obey(&mut self, Order { step, done }: Order) {
+        settle(&mut self.reloading).await;
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+            settle(&mut self.reloading).await;
+        }
         if step == Step::HandOver {
             self.charged.shutdown().await;
         }
@@ -168,6 +193,13 @@ impl Daemon {
         }
         // Who asked waits for the answer, or is gone.
         done.send(obeyed).ok();
+    }
+}
+
+/// Waits for the load that is under way.
+async fn settle(reloading: &mut JoinSet<()>) {
+    while let Some(finished) = reloading.join_next().await {
+        shutdown::log_panic(finished);
     }
 }
 

@@ -41,7 +41,6 @@ mod tcx;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use aya::Ebpf;
 use portreeve_core::config::daemon::DatapathConfig;
@@ -65,6 +64,7 @@ use self::pins::{PinLock, Pins};
 use self::plan::{MapContent, Step, plan};
 use self::routes::Routes;
 use crate::listener::socket::ListenerFds;
+use crate::metrics::KernelCounters;
 
 /// Running steering.
 pub struct Datapath {
@@ -234,14 +234,6 @@ impl Datapath {
         self.maps.rules.set(rules)
     }
 
-    /// Packets that network policies blocked in the kernel since this process began, by policy.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn policy_counters(&self) -> Result<BTreeMap<Arc<str>, u64>, DatapathError> {
-        self.maps.rules.counters()
-    }
-
     /// The reader of the flows that were blocked, once; within an async runtime.
     ///
     /// # Errors
@@ -269,20 +261,16 @@ impl Datapath {
         self.content.entries()
     }
 
-    /// Packets by what became of them, since the maps were made; survives restarts.
+    /// What the programs counted; packets and frames since the maps were made, so across restarts.
     ///
     /// # Errors
-    /// When the map cannot be read.
-    pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
-        self.maps.counters()
-    }
-
-    /// Frames by what the fast path did with them, since the maps were made; survives restarts.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn fast_path_counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
-        self.fast_path.counters()
+    /// When a map cannot be read.
+    pub fn counters(&self) -> Result<KernelCounters, DatapathError> {
+        Ok(KernelCounters {
+            packets: self.maps.counters()?,
+            fast_path: self.fast_path.counters()?,
+            policies: self.maps.rules.counters()?,
+        })
     }
 
     /// The reader of the kernel log, once, when the configuration switches it on.

@@ -127,8 +127,8 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
             }
             "dial" => say(&format!("ok {}", dial(rest))),
             "many" => answer(apply_many(&mut datapath, rest)),
-            "counters" => answer(datapath.counters().map(words)),
-            "fast" => answer(datapath.fast_path_counters().map(words)),
+            "counters" => answer(datapath.counters().map(|counters| words(counters.packets))),
+            "fast" => answer(datapath.counters().map(|counters| words(counters.fast_path))),
             _ => break,
         }
     }

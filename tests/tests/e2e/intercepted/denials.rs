@@ -103,7 +103,9 @@ fn blocked(_: &Beds) -> Result<()> {
     ensure_refused(&ssh(&bed, &[TARGET, "id"])?, &[])?;
     let event = access_event(gateway, "an access event of the block", |event| event["outcome"] == "blocked")?;
     ensure!(event["network_policy"] == "no ssh" && event["ingress_interface"] == "lan0", "{event}");
-    ensure!(metric(gateway, sample::DROPPED_BY_POLICY)? >= 3.0, "blocked packets are not counted");
+    for counter in [sample::DROPPED_BY_POLICY, sample::NO_SSH] {
+        ensure!(metric(gateway, counter)? >= 3.0, "{counter}");
+    }
     ensure!(metric(gateway, sample::BLOCKED)? >= 1.0, "blocked connections are not counted");
     ensure!(dialled_by_the_gateway(&bed)? == before, "the target was dialled");
     Ok(())

@@ -97,6 +97,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
 pub(crate) mod sample {
     pub(super) const BLOCKED: &str = "portreeve_connections_total{outcome=\"blocked\"}";
     pub(super) const DROPPED_BY_POLICY: &str = "portreeve_datapath_packets_total{reason=\"dropped_policy\"}";
+    pub(super) const NO_SSH: &str = "portreeve_policy_blocked_packets_total{policy=\"no ssh\"}";
     pub(super) const HOST_KEY_CHANGES: &str = "portreeve_host_key_changes_total";
     pub(super) const INTERFACES_OPEN: &str = "portreeve_interfaces_open";
     pub(super) const INTERFACES_REATTACHED: &str = "portreeve_interfaces_reattached_total";
