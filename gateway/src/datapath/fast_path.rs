@@ -78,9 +78,9 @@ fn refuse(config: &DatapathConfig) -> Result<(), DatapathError> {
         return Err(FastPathError::OldKernel.into());
     }
     permitted(config.fast_path_ignores_firewall)?;
-    for interface in config.fast_path.keys() {
+    for (interface, mode) in &config.fast_path {
         if let Some(device) = Device::find(interface)? {
-            device.check(interface)?;
+            device.check(interface, *mode)?;
         }
     }
     Ok(())
@@ -194,7 +194,7 @@ impl FastPath {
         mode: FastPathMode,
         device: &Device,
     ) -> Result<FastInterface, DatapathError> {
-        device.check(interface)?;
+        device.check(interface, mode)?;
         let path = self.pins.fast_path_dir().join(link::name(mode, device.index));
         link::attach(program(ebpf)?, (interface, device.index), mode, &path)?;
         device.check_egress(interface, mode)?;

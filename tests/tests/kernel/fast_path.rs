@@ -33,7 +33,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Both interfaces in the fast path.
 pub(crate) const NATIVE: &str = "lan.10:native,wan0:native";
-const GENERIC: &str = "lan.10:generic,wan0:generic";
+/// Both, in the other mode.
+pub(crate) const GENERIC: &str = "lan.10:generic,wan0:generic";
 
 /// A network whose devices leave VLAN tags in the frame.
 pub(crate) fn network() -> Network {

@@ -10,7 +10,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use super::super::preflight::sysctl;
 use super::error::FastPathError;
-use super::netlink::{ask, ask_generic, attribute, find, number};
+use super::netlink::{ask, ask_generic, attribute, find, number, values};
 
 /// Properties of an interface at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +33,20 @@ impl Device {
         }
     }
 
-    /// Refuses an interface on which frames are not what they look like.
-    pub(super) fn check(&self, interface: &str) -> Result<(), FastPathError> {
+    /// Refuses an interface on which frames are not what they look like, or not what they will be.
+    pub(super) fn check(&self, interface: &str, mode: FastPathMode) -> Result<(), FastPathError> {
         let named = || interface.to_owned();
         if self.has_master {
             return Err(FastPathError::HasMaster { interface: named() });
         }
         let failed = |source| FastPathError::Device { interface: named(), source };
-        if strips_tags(self.index).map_err(failed)? {
+        let features = features(self.index).map_err(failed)?;
+        if features.iter().any(|name| name == STRIPS_TAGS) {
             return Err(FastPathError::StripsTags { interface: named() });
+        }
+        // In native mode what a sender has left to later devices is lost, and nothing is written.
+        if mode == FastPathMode::Generic && features.iter().any(|name| name.starts_with(WRITES_SUMS)) {
+            return Err(FastPathError::WritesSums { interface: named() });
         }
         Ok(())
     }
@@ -94,20 +99,28 @@ fn link(index: u32) -> io::Result<([u8; 6], bool)> {
     Ok((mac.ok_or(io::ErrorKind::InvalidData)?, find(attributes, MASTER).is_some()))
 }
 
-/// Whether `rx-vlan-offload` is on: the kernel calls it `rx-vlan-hw-parse`.
-fn strips_tags(index: u32) -> io::Result<bool> {
+/// Feature: `rx-vlan-offload`, by the kernel's name.
+const STRIPS_TAGS: &str = "rx-vlan-hw-parse";
+/// Features: `tx-checksumming`, by what the kernel's names begin with.
+const WRITES_SUMS: &str = "tx-checksum-";
+
+/// Names of the features that are on.
+fn features(index: u32) -> io::Result<Vec<String>> {
     /// `ETHTOOL_MSG_FEATURES_GET`; `ETHTOOL_A_FEATURES_HEADER`, `ETHTOOL_A_HEADER_DEV_INDEX`,
-    /// `ETHTOOL_A_FEATURES_ACTIVE`, which lists those that are on.
+    /// `ETHTOOL_A_FEATURES_ACTIVE`; in its `ETHTOOL_A_BITSET_BITS` a list, whose items have an
+    /// `ETHTOOL_A_BITSET_BIT_NAME`.
     const GET_FEATURES: u8 = 11;
     const HEADER: u16 = 1;
     const DEVICE: u16 = 1;
     const ACTIVE: u16 = 4;
+    const BITS: u16 = 3;
+    const BIT_NAME: u16 = 2;
     const NESTED: u16 = 1 << 15;
-    const NAME: &[u8] = b"rx-vlan-hw-parse\0";
     let header = attribute(HEADER | NESTED, &attribute(DEVICE, &index.to_ne_bytes()));
     let answers = ask_generic("ethtool", GET_FEATURES, &header)?;
-    let active = answers.first().and_then(|answer| find(answer, ACTIVE)).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(active.windows(NAME.len()).any(|window| window == NAME))
+    let active = answers.first().and_then(|answer| find(answer, ACTIVE)).and_then(|set| find(set, BITS));
+    let names = values(active.ok_or(io::ErrorKind::InvalidData)?).filter_map(|bit| find(bit, BIT_NAME));
+    Ok(names.map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()).collect())
 }
 
 /// Whether the device sends frames of other devices in native mode; before Linux 6.3 the kernel does not

@@ -59,6 +59,15 @@ pub enum FastPathError {
         /// The interface.
         interface: String,
     },
+    /// The device writes checksums where a sender has said, after the program has seen the frame.
+    #[error(
+        "interface {interface} finishes checksums of frames, which in \"generic\" makes other frames of some than \
+         the fast path has seen; switch that off (`ethtool -K {interface} tx off`), or use \"native\""
+    )]
+    WritesSums {
+        /// The interface.
+        interface: String,
+    },
     /// The device cannot send what comes from another in native mode.
     #[error(
         "interface {interface} cannot send frames of the fast path (no ndo_xdp_xmit; a veth has it while its \

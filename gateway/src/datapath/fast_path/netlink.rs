@@ -81,9 +81,19 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 
 /// The value of the first attribute of a kind.
 pub(super) fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let found = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == kind)?;
-    let length = found.value_length();
-    found.into_inner().get(NLA_HEADER_SIZE..NLA_HEADER_SIZE + length)
+    pairs(attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// The values of all attributes, of whatever kind: those of a list.
+pub(super) fn values(attributes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    pairs(attributes).map(|(_, value)| value)
+}
+
+fn pairs(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(attributes).flatten().filter_map(|found| {
+        let (kind, length) = (found.kind(), found.value_length());
+        Some((kind, found.into_inner().get(NLA_HEADER_SIZE..NLA_HEADER_SIZE + length)?))
+    })
 }
 
 /// A number of two, four or eight bytes in the host's order.
@@ -123,6 +133,7 @@ mod tests {
         assert_eq!(find(&bytes, 2), Some(&b""[..]));
         assert_eq!(find(&bytes, 3), None);
         assert_eq!(find(&bytes[..6], 1), None, "cut");
+        assert_eq!(values(&bytes).map(<[u8]>::len).collect::<Vec<_>>(), [3, 4, 0]);
     }
 
     #[test]

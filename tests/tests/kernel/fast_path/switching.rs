@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 
-use super::{NATIVE, counters, leave_tags, network};
+use super::{GENERIC, NATIVE, counters, leave_tags, network};
 use crate::Outcome;
 use crate::network::{APPLY, Network, OPEN, PATIENCE, TARGETS, first_line, wait_for};
 use crate::steering::{BOTH, status};
@@ -83,8 +83,8 @@ pub(super) fn between_modes_goes_through_the_stack() -> Outcome {
 
 const FORWARD_CHAIN: &str = "add chain inet filter forward { type filter hook forward priority 0; }";
 
-fn refusal(network: &Network) -> String {
-    network.gateway(NATIVE, "tcx").err().unwrap_or_else(|| "started".to_owned())
+fn refusal(network: &Network, interfaces: &str) -> String {
+    network.gateway(interfaces, "tcx").err().unwrap_or_else(|| "started".to_owned())
 }
 
 pub(super) fn is_refused_beside_a_firewall() -> Outcome {
@@ -117,7 +117,7 @@ pub(super) fn is_refused_beside_a_firewall() -> Outcome {
             nft(FORWARD_CHAIN);
         }
         nft(rule);
-        let error = refusal(&network);
+        let error = refusal(&network, NATIVE);
         assert!(error.contains(&format!("the nftables chain {name} has rules")), "{name}: {error}");
     }
     assert_eq!(status(&network).unwrap().fast_path, [""; 0], "what ran before is off");
@@ -130,7 +130,7 @@ pub(super) fn is_refused_beside_a_firewall() -> Outcome {
 pub(super) fn is_refused_beside_ipsec_policies() -> Outcome {
     let network = network();
     network.ip("g", "xfrm policy add dir fwd src 10.77.1.0/24 dst 10.77.2.0/24 action block");
-    let error = refusal(&network);
+    let error = refusal(&network, NATIVE);
     assert!(error.contains("there are IPsec policies"), "{error}");
     Ok(())
 }
@@ -158,17 +158,22 @@ pub(super) fn is_off_while_a_firewall_is_there() -> Outcome {
 pub(super) fn is_refused_on_devices_that_mislead() -> Outcome {
     let network = network();
     network.shell("g", "ethtool -K lan.10 rxvlan on");
-    let error = refusal(&network);
+    let error = refusal(&network, NATIVE);
     assert!(error.contains("lan.10 takes VLAN tags off"), "{error}");
     leave_tags(&network);
+    network.shell("g", "ethtool -K wan0 tx on");
+    let error = refusal(&network, GENERIC);
+    assert!(error.contains("wan0 finishes checksums"), "{error}");
+    network.gateway(NATIVE, "tcx")?.stop();
+    network.shell("g", "ethtool -K wan0 tx off");
     network.shell("s", "ethtool -K eth0 gro off");
-    let error = refusal(&network);
+    let error = refusal(&network, NATIVE);
     assert!(error.contains("wan0 cannot send frames"), "{error}");
     wait_for_none_attached(&network);
     network.shell("s", "ethtool -K eth0 gro on");
     network.ip("g", "link add br0 type bridge");
     network.ip("g", "link set wan0 master br0");
-    let error = refusal(&network);
+    let error = refusal(&network, NATIVE);
     assert!(error.contains("wan0 is a port of another one"), "{error}");
     network.ip("g", "link set wan0 nomaster");
     network.gateway(NATIVE, "tcx")?;
