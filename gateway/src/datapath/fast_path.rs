@@ -11,7 +11,6 @@ mod error;
 mod firewall;
 mod link;
 mod maps;
-mod netlink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

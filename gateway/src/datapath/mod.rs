@@ -29,6 +29,7 @@ mod kernel_log;
 mod link_events;
 pub mod loader;
 mod maps;
+mod netlink;
 mod object;
 mod pins;
 pub mod plan;

@@ -6,11 +6,10 @@ use aya::util::KernelVersion;
 use nix::net::if_::if_nametoindex;
 use portreeve_core::config::daemon::FastPathMode;
 use portreeve_ebpf::fast_path::{FORWARD, FastInterface, GENERIC, STRICT_SOURCE, WITHOUT_NEIGHBOUR};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
+use super::super::netlink::{self, ask_generic, attribute, find, number, values};
 use super::super::preflight::sysctl;
 use super::error::FastPathError;
-use super::netlink::{ask, ask_generic, attribute, find, number, values};
 
 /// Properties of an interface at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,17 +85,12 @@ impl Device {
 
 /// Hardware address, and whether the interface is a part of another.
 fn link(index: u32) -> io::Result<([u8; 6], bool)> {
-    /// `RTM_GETLINK`; its answer is a `struct ifinfomsg` of 16 bytes, then `IFLA_ADDRESS`, `IFLA_MASTER`.
-    const GET_LINK: u16 = 18;
-    const HEADER: usize = 16;
+    /// `IFLA_ADDRESS`, `IFLA_MASTER`.
     const ADDRESS: u16 = 1;
     const MASTER: u16 = 10;
-    let mut payload = [0; HEADER];
-    payload.get_mut(4..8).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&index.to_ne_bytes());
-    let answers = ask(NETLINK_ROUTE, GET_LINK, 0, &payload)?;
-    let attributes = answers.first().and_then(|answer| answer.get(HEADER..)).unwrap_or_default();
-    let mac = find(attributes, ADDRESS).and_then(|address| address.try_into().ok());
-    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, find(attributes, MASTER).is_some()))
+    let attributes = netlink::link(index)?;
+    let mac = find(&attributes, ADDRESS).and_then(|address| address.try_into().ok());
+    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, find(&attributes, MASTER).is_some()))
 }
 
 /// Feature: `rx-vlan-offload`, by the kernel's name.

@@ -13,8 +13,8 @@ use nix::libc;
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_XFRM};
 
+use super::super::netlink::{ask, find, network_number};
 use super::error::FastPathError;
-use super::netlink::{ask, find, network_number};
 
 /// Something that the fast path would skip.
 #[derive(Clone, Debug, PartialEq, Eq)]

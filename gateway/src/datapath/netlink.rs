@@ -1,4 +1,5 @@
-//! Questions to the kernel over netlink, of families that no crate at hand speaks.
+//! Questions to the kernel over netlink that are asked in one call, without a task, and of families that no
+//! crate at hand speaks.
 //!
 //! One question, all answers; attributes are found by number. Reads only, and blocks for as long as the
 //! kernel takes, which answers within the call.
@@ -10,12 +11,27 @@ use rtnetlink::packet_core::{
     NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlasIterator,
 };
 use rtnetlink::sys::Socket;
-use rtnetlink::sys::protocols::NETLINK_GENERIC;
+use rtnetlink::sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// Bytes of `struct genlmsghdr`.
 const GENERIC_HEADER: usize = 4;
+
+/// The attributes (`IFLA_*`) of the device with this index, in the network namespace of the calling thread.
+///
+/// # Errors
+/// `ENODEV` when there is none; else what the kernel answers instead.
+pub(super) fn link(index: u32) -> io::Result<Vec<u8>> {
+    /// `RTM_GETLINK`; question and answer begin with a `struct ifinfomsg`, whose second word is the index.
+    const GET_LINK: u16 = 18;
+    const LINK: usize = 16;
+    let [a, b, c, d] = index.to_ne_bytes();
+    let question: [u8; LINK] = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
+    let answers = ask(NETLINK_ROUTE, GET_LINK, 0, &question)?;
+    let attributes = answers.first().and_then(|answer| answer.get(LINK..));
+    Ok(attributes.ok_or(io::ErrorKind::InvalidData)?.to_vec())
+}
 
 /// Sends one message and returns the payloads of all answers.
 ///
@@ -138,6 +154,11 @@ mod tests {
 
     #[test]
     fn the_kernel_answers() {
+        /// `IFLA_IFNAME`.
+        const NAME: u16 = 3;
+        assert_eq!(find(&link(1).unwrap(), NAME), Some(&b"lo\0"[..]));
+        let missing = link(i32::MAX.cast_unsigned()).unwrap_err();
+        assert_eq!(missing.raw_os_error(), Some(nix::libc::ENODEV));
         let missing = ask_generic("no such family", 1, &[]).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
