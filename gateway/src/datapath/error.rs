@@ -43,6 +43,19 @@ pub enum DatapathError {
         /// As configured.
         name: String,
     },
+    /// A configured interface is a port of a device that takes its frames before the stack of IP.
+    #[error(
+        "interface {name} is a port of {master}, which takes its frames first; configure {instead} \
+         (datapath.interfaces)"
+    )]
+    Port {
+        /// As configured.
+        name: String,
+        /// The device that takes them.
+        master: String,
+        /// What to configure.
+        instead: String,
+    },
     /// A kernel setting makes steering impossible, or leads around it.
     #[error("{key} is {value}: {effect}; set it to {wanted} (`sysctl -w {key}={wanted}`)")]
     Sysctl {

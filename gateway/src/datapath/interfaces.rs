@@ -9,6 +9,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::DatapathError;
 use super::loader::{self, TcMechanism};
+use super::master::refuse_port;
 use super::pins::{Attachment, Pins};
 use super::preflight;
 
@@ -21,18 +22,21 @@ pub enum InterfaceState {
     Reattached,
     /// There is no interface of that name.
     Absent,
-    /// The interface is there without the program: targets are open to what comes in.
+    /// Targets are open to what comes in: the interface is there without the program, or another device
+    /// takes its frames.
     Open(DatapathError),
 }
 
-/// Looks at an interface, and attaches the program where it is missing.
+/// Looks at an interface, and attaches the program where it is missing: to a port of a bridge too, where
+/// it drops what is for targets as long as nobody listens.
 pub(super) fn ensure_attached(
     ebpf: &mut Ebpf,
     interface: &str,
     pins: &Pins,
     mechanism: TcMechanism,
 ) -> InterfaceState {
-    match look(ebpf, interface, pins, mechanism) {
+    let looked = look(ebpf, interface, pins, mechanism);
+    match looked.and_then(|state| refuse_port(interface).map(|()| state)) {
         Ok(state) => state,
         // Gone while it was looked at.
         Err(_) if if_nametoindex(interface).is_err() => InterfaceState::Absent,

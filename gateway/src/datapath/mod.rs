@@ -29,6 +29,7 @@ mod kernel_log;
 mod link_events;
 pub mod loader;
 mod maps;
+mod master;
 mod netlink;
 mod object;
 mod pins;
@@ -117,7 +118,7 @@ impl Datapath {
         mechanism: TcMechanism,
     ) -> Result<(Self, Vec<Warning>), DatapathError> {
         let warnings = preflight::check(config)?;
-        config.interfaces.iter().try_for_each(|name| preflight::ethernet(name))?;
+        config.interfaces.iter().try_for_each(|name| preflight::interface(name))?;
         let mut datapath = Self::load(config, &config.interfaces, mechanism)?;
         datapath.fast_path.start(&mut datapath.ebpf).await?;
         Ok((datapath, warnings))

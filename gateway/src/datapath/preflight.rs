@@ -15,6 +15,7 @@ use nix::sys::socket::LinkAddr;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use portreeve_core::config::daemon::DatapathConfig;
 
+use super::master::refuse_port;
 use super::{DatapathError, features};
 
 /// Something that works, though perhaps not as the operator means it.
@@ -114,6 +115,12 @@ fn capabilities(status: &str) -> Result<(), DatapathError> {
         return Ok(());
     }
     Err(DatapathError::MissingCapabilities { missing: missing.join(", ") })
+}
+
+/// Checks that the programs decide about all that comes in on an interface.
+pub(super) fn interface(name: &str) -> Result<(), DatapathError> {
+    ethernet(name)?;
+    refuse_port(name)
 }
 
 /// The programs read Ethernet frames; on anything else they would match nothing and so pass targets.

@@ -365,6 +365,11 @@ fn host_that_cannot_steer_is_told_what_to_do() -> Outcome {
     network.ip("g", "tuntap add mode tun name tun0");
     let error = refused("lan.10,tun0");
     assert!(error.contains("interface tun0 is not Ethernet"), "{error}");
+    for words in ["add br0 type bridge", "add port0 type veth peer name port1", "set port0 master br0"] {
+        network.ip("g", &format!("link {words}"));
+    }
+    let error = refused("lan.10,port0");
+    assert!(error.contains("interface port0 is a port of br0") && error.contains("configure br0"), "{error}");
     for (key, file) in [
         ("net.ipv4.conf.all.src_valid_mark", "ipv4/conf/all/src_valid_mark"),
         ("net.ipv4.conf.lan.10.src_valid_mark", "ipv4/conf/lan.10/src_valid_mark"),

@@ -7,6 +7,7 @@ use nix::net::if_::if_nametoindex;
 use portreeve_core::config::daemon::FastPathMode;
 use portreeve_ebpf::fast_path::{FORWARD, FastInterface, GENERIC, STRICT_SOURCE, WITHOUT_NEIGHBOUR};
 
+use super::super::master::Master;
 use super::super::netlink::{self, ask_generic, attribute, find, number, values};
 use super::super::preflight::sysctl;
 use super::error::FastPathError;
@@ -85,12 +86,11 @@ impl Device {
 
 /// Hardware address, and whether the interface is a part of another.
 fn link(index: u32) -> io::Result<([u8; 6], bool)> {
-    /// `IFLA_ADDRESS`, `IFLA_MASTER`.
+    /// `IFLA_ADDRESS`.
     const ADDRESS: u16 = 1;
-    const MASTER: u16 = 10;
     let attributes = netlink::link(index)?;
     let mac = find(&attributes, ADDRESS).and_then(|address| address.try_into().ok());
-    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, find(&attributes, MASTER).is_some()))
+    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, Master::of(&attributes).is_some()))
 }
 
 /// Feature: `rx-vlan-offload`, by the kernel's name.

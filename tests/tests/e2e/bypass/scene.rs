@@ -36,6 +36,7 @@ pub(super) const GHOST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 1, 0, 0, 0, 0, 0x99
 const LAN_MTU: u16 = 4000;
 const ARP: [u8; 2] = [0x08, 0x06];
 const ICMP: u8 = 1;
+const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
 
 /// Both ends of a testbed.
@@ -184,7 +185,7 @@ fn is_bypass(seen: &Seen, fate: Fate) -> bool {
     }
 }
 
-/// What hosts and routers say by themselves: ARP, neighbour discovery, multicast, and the gateway's
+/// What hosts and routers say by themselves: ARP, neighbour discovery, IGMP, multicast, and the gateway's
 /// errors about answers of its own. What has the mark is none of it.
 fn is_noise(frame: &[u8]) -> bool {
     const NEIGHBOURS: std::ops::RangeInclusive<u8> = 133..=137;
@@ -194,8 +195,8 @@ fn is_noise(frame: &[u8]) -> bool {
     let packet = frame.get(ETHERNET..).unwrap_or_default();
     if is_family(frame, IPV4) {
         let gateway = [GATEWAY4, GATEWAY_WAN4].map(|address| octets(address.into()));
-        return packet.get(9) == Some(&ICMP)
-            && packet.get(12..16).is_some_and(|src| gateway.contains(&src.to_vec()));
+        let own = packet.get(12..16).is_some_and(|src| gateway.contains(&src.to_vec()));
+        return packet.get(9) == Some(&IGMP) || packet.get(9) == Some(&ICMP) && own;
     }
     let multicast = packet.get(24) == Some(&0xff);
     let from_gateway = packet.get(8..24) == Some(&octets(GATEWAY_WAN6.into()));

@@ -2,14 +2,16 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use portreeve_tests::frames::ethernet;
 use portreeve_tests::netns::Netns;
-use portreeve_tests::topology::{CLIENT4, GATEWAY4, SSH_PORT, TARGET4, TARGET6, at};
+use portreeve_tests::topology::{
+    CLIENT4, GATEWAY_INTERFACES, GATEWAY4, GATEWAY6, SSH_PORT, TARGET4, TARGET6, at,
+};
 use portreeve_tests::{Options, Route, Testbed};
 
 use super::Check;
-use super::case::{Case, FAMILIES, ethertype};
+use super::case::{Case, FAMILIES, Lan, ethertype};
 use super::offloads;
 use super::scene::{GHOST, Scene, ip};
 use crate::beds::own;
@@ -20,8 +22,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_tunnel_is_closed_where_the_interface_it_ends_in_is_configured", tunnel),
     Check::new("sums_that_a_device_writes_lead_to_no_target", written_sums)
         .known_open("the programs match before the sum is written"),
-    Check::new("frames_that_a_bridge_takes_lead_to_no_target", bridged)
-        .known_open("a bridge forwards a packet that has a socket"),
+    Check::new("frames_that_a_bridge_takes_lead_to_no_target", bridged_before_the_start),
+    Check::new("frames_of_a_bridge_that_has_the_route_lead_to_no_target", bridged_with_its_route),
 ];
 
 /// Programs on the gateway's host are trusted as the daemon is, which connects like this itself.
@@ -72,20 +74,48 @@ fn written_sums() -> Result<()> {
     scene.judge(&offloads::rewritten(&scene.lan))
 }
 
-/// The configured interfaces become ports of a bridge, and the frames are for the server's hardware.
-fn bridged() -> Result<()> {
+/// The gateway does not start on ports of a bridge, and the programs drop what nobody listens for.
+fn bridged_before_the_start() -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let scene = Scene::open(&bed)?;
+    bed.gateway_mut()?.stop()?;
+    bridge(&bed.topology().gateway)?;
+    let Err(refused) = bed.gateway_mut()?.launch() else { bail!("the gateway starts on ports of a bridge") };
+    let told = "interface lan0 is a port of br0, which takes its frames first; configure br0";
+    ensure!(format!("{refused:#}").contains(told), "{refused:#}");
+    let cases = through_the_bridge(&scene.lan);
+    scene.judge_bridged(&cases)
+}
+
+/// As an operator would make it: the bridge has the address, and so no source is behind its port.
+fn bridged_with_its_route() -> Result<()> {
     let bed = own(&Options::default())?;
     let scene = Scene::open(&bed)?;
     let gateway = &bed.topology().gateway;
+    bridge(gateway)?;
+    for address in [format!("{GATEWAY4}/24"), format!("{GATEWAY6}/64")] {
+        ip(gateway, &format!("addr del {address} dev lan0"))?;
+        ip(gateway, &format!("addr add {address} dev br0"))?;
+    }
+    let cases = through_the_bridge(&scene.lan);
+    scene.judge_bridged(&cases)
+}
+
+/// Makes the configured interfaces ports of a bridge.
+fn bridge(gateway: &Netns) -> Result<()> {
     ip(gateway, "link add br0 type bridge forward_delay 0")?;
     ip(gateway, "link set br0 up")?;
-    for port in portreeve_tests::topology::GATEWAY_INTERFACES {
+    for port in GATEWAY_INTERFACES {
         ip(gateway, &format!("link set {port} master br0"))?;
     }
-    let cases = FAMILIES.map(|family| {
+    Ok(())
+}
+
+/// Frames for the server's hardware, which a bridge sends there.
+fn through_the_bridge(lan: &Lan) -> [Case; 2] {
+    FAMILIES.map(|family| {
         let packet = family.syn();
-        let frame = ethernet(scene.lan.server, GHOST, ethertype(&packet), &packet);
+        let frame = ethernet(lan.server, GHOST, ethertype(&packet), &packet);
         Case::closed(format!("{}: through a bridge", family.name), vec![frame])
-    });
-    scene.judge_bridged(&cases)
+    })
 }

@@ -17,6 +17,7 @@ use crate::ssh::LIMIT;
 pub(super) const CHECKS: &[Check] = &[
     Check::new("targets_are_closed_before_the_gateway_starts", before_the_gateway),
     Check::new("a_broken_policy_leaves_older_targets_closed", broken_policy),
+    Check::new("attach_names_an_interface_that_is_a_port", port),
     Check::new("attach_waits_for_an_interface_that_comes_later", later),
 ];
 
@@ -77,6 +78,25 @@ fn broken_policy(_: &Beds) -> Result<()> {
     fs::write(&policy, good)?;
     attach(&bed, &[])?.success()?;
     ensure_closed(&bed)
+}
+
+/// The program is there all the same: it drops what is for targets before the bridge sees it.
+fn port(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    bed.gateway_mut()?.stop()?;
+    detach(&bed)?;
+    let gateway = &bed.topology().gateway;
+    for words in ["link add br0 type bridge", "link set lan0 master br0"] {
+        run(gateway.command("ip").args(words.split(' ')), b"", LIMIT)?.success()?;
+    }
+    let refused = attach(&bed, &[])?;
+    ensure!(refused.ending() == "exit 1", "{refused:?}");
+    let report: Value = serde_json::from_str(&refused.out())?;
+    let why = report["open"][0][1].as_str().unwrap_or_default();
+    ensure!(why.contains("interface lan0 is a port of br0"), "{report}");
+    let found = bed.gateway()?.datapath_status()?;
+    ensure!(found["interfaces"] == json!(["lan0", "wan0"]), "{found}");
+    Ok(())
 }
 
 fn later(_: &Beds) -> Result<()> {

@@ -81,23 +81,22 @@ fn takeovers(_: &Beds) -> Result<()> {
         ensure_on(&bed)?;
     }
     // A successor that fails behind the point where it has switched the fast path off.
-    gateway_runs(&bed, &["ip", "link", "add", "br0", "type", "bridge"])?;
-    gateway_runs(&bed, &["ip", "link", "add", "port0", "type", "veth", "peer", "name", "far0"])?;
-    gateway_runs(&bed, &["ip", "link", "set", "port0", "master", "br0"])?;
-    configure(&bed, "\"wan0\"]", "\"wan0\", \"port0\"]")?;
-    configure(&bed, "wan0 = \"native\"", "wan0 = \"native\", port0 = \"native\"")?;
+    gateway_runs(&bed, &["ip", "link", "add", "tags0", "type", "veth", "peer", "name", "far0"])?;
+    gateway_runs(&bed, &["ethtool", "-K", "tags0", "rxvlan", "on"])?;
+    configure(&bed, "\"wan0\"]", "\"wan0\", \"tags0\"]")?;
+    configure(&bed, "wan0 = \"native\"", "wan0 = \"native\", tags0 = \"native\"")?;
     let mut daemon = bed.gateway()?.spawn(&["--takeover"], &bed.gateway()?.files().config_file())?;
     let status = daemon.wait(LIMIT)?;
     ensure!(status.code() == Some(1), "{status}");
     let log = || bed.gateway()?.log();
-    ensure!(log()?.contains("port0 is a port of another one"), "{}", log()?);
+    ensure!(log()?.contains("tags0 takes VLAN tags off"), "{}", log()?);
     until("the fast path of the old gateway", SOON, || {
         Ok((interfaces(&bed)? == json!(GATEWAY_INTERFACES)).then_some(()))
     })?;
     ensure_on(&bed)?;
     ensure_serves(&bed)?;
     // And one that switches it off.
-    configure(&bed, "\"wan0\", \"port0\"]", "\"wan0\"]")?;
+    configure(&bed, "\"wan0\", \"tags0\"]", "\"wan0\"]")?;
     configure(&bed, "fast_path =", "# fast_path =")?;
     let daemon = bed.gateway()?.take_over()?;
     bed.gateway_mut()?.adopt(daemon);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use portreeve_tests::deadline::until;
-use portreeve_tests::{Options, run};
+use portreeve_tests::{Gateway, Options, Testbed, run};
 use serde_json::json;
 
 use super::{Check, SOON, dialled_by_the_gateway, metric, sample};
@@ -12,6 +12,7 @@ use crate::ssh::{LIMIT, TARGET, TARGET_V6, ssh};
 pub(super) const CHECKS: &[Check] = &[
     Check::new("an_interface_made_anew_is_intercepted", made_anew),
     Check::new("an_interface_left_open_is_told_and_not_ready", left_open),
+    Check::new("an_interface_that_becomes_a_port_is_told_and_not_ready", becomes_port),
 ];
 
 /// The client has no key, so a session is one through the gateway.
@@ -38,24 +39,50 @@ fn made_anew(_: &Beds) -> Result<()> {
 fn left_open(_: &Beds) -> Result<()> {
     let bed = own(&Options::default())?;
     let gateway = bed.gateway()?;
-    let ip = |words: &str| {
-        let mut command = bed.topology().gateway.command("ip");
-        run(command.args(words.split(' ')), b"", LIMIT)?.success()
-    };
-    let answers = |wanted: u16| {
-        until(&format!("/readyz {wanted}"), SOON, || Ok((gateway.http("/readyz")?.0 == wanted).then_some(())))
-    };
-    answers(200)?;
-    ip("link del wan0")?;
-    ip("tuntap add mode tun name wan0")?;
-    answers(503)?;
-    ensure!(metric(gateway, sample::INTERFACES_OPEN)? == 1.0, "the gauge does not tell");
-    let log = gateway.log()?;
-    ensure!(log.contains("wan0 is not Ethernet") && log.contains("targets are open"), "{log}");
+    ensure_ready(gateway)?;
+    ip(&bed, "link del wan0")?;
+    ip(&bed, "tuntap add mode tun name wan0")?;
+    ensure_open(gateway, "interface wan0 is not Ethernet")?;
     let found = gateway.datapath_status()?;
     ensure!(found["interfaces"] == json!(["lan0"]) && found["not_attached"] == json!(["wan0"]), "{found}");
-    ip("link del wan0")?;
-    answers(200)?;
+    ip(&bed, "link del wan0")?;
+    ensure_ready(gateway)
+}
+
+/// A bridge takes its frames before the stack does, whatever the program says.
+fn becomes_port(_: &Beds) -> Result<()> {
+    let bed = own(&Options::default())?;
+    let gateway = bed.gateway()?;
+    ensure_ready(gateway)?;
+    ip(&bed, "link add br0 type bridge")?;
+    ip(&bed, "link set wan0 master br0")?;
+    ensure_open(gateway, "interface wan0 is a port of br0, which takes its frames first; configure br0")?;
+    ip(&bed, "link set wan0 nomaster")?;
+    ensure_ready(gateway)
+}
+
+/// Runs `ip WORDS` at the gateway.
+fn ip(bed: &Testbed, words: &str) -> Result<()> {
+    let mut command = bed.topology().gateway.command("ip");
+    run(command.args(words.split(' ')), b"", LIMIT)?.success().map(drop)
+}
+
+fn ensure_ready(gateway: &Gateway) -> Result<()> {
+    ready_becomes(gateway, 200)?;
     ensure!(metric(gateway, sample::INTERFACES_OPEN)? == 0.0, "the gauge does not fall");
     Ok(())
+}
+
+/// Whether one interface is open, for this reason, and all that tells it does.
+fn ensure_open(gateway: &Gateway, why: &str) -> Result<()> {
+    ready_becomes(gateway, 503)?;
+    ensure!(metric(gateway, sample::INTERFACES_OPEN)? == 1.0, "the gauge does not tell");
+    let log = gateway.log()?;
+    ensure!(log.contains(why) && log.contains("targets are open"), "{log}");
+    Ok(())
+}
+
+fn ready_becomes(gateway: &Gateway, wanted: u16) -> Result<()> {
+    let answer = || Ok((gateway.http("/readyz")?.0 == wanted).then_some(()));
+    until(&format!("/readyz {wanted}"), SOON, answer)
 }

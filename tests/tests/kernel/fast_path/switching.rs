@@ -174,9 +174,11 @@ pub(super) fn is_refused_on_devices_that_mislead() -> Outcome {
     network.ip("g", "link add br0 type bridge");
     network.ip("g", "link set wan0 master br0");
     let error = refusal(&network, NATIVE);
-    assert!(error.contains("wan0 is a port of another one"), "{error}");
+    assert!(error.contains("wan0 is a port of br0"), "{error}");
     network.ip("g", "link set wan0 nomaster");
-    network.gateway(NATIVE, "tcx")?;
+    let _gateway = network.gateway(NATIVE, "tcx")?;
+    network.ip("g", "link set wan0 master br0");
+    wait_for(|| status(&network).unwrap().fast_path == ["lan.10"], "the fast path of a port to be off");
     Ok(())
 }
 
