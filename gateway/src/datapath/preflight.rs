@@ -53,6 +53,10 @@ const SOURCE_ROUTING: [&[&str]; 3] = [
     &["ipv6", "conf", "all", "rpl_seg_enabled"],
 ];
 
+/// What `src_valid_mark` does.
+const NOT_ANSWERED: &str =
+    "marked packets fail the reverse-path check, and no connection to a target is answered";
+
 /// Checks what loading and attaching the programs rests on, but for the interfaces.
 pub(super) fn can_attach(config: &DatapathConfig) -> Result<(), DatapathError> {
     let status = Path::new("/proc/self/status");
@@ -66,17 +70,7 @@ pub(super) fn can_attach(config: &DatapathConfig) -> Result<(), DatapathError> {
 /// Checks everything that steering rests on, but for the interfaces.
 pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathError> {
     can_attach(config)?;
-    let effect = "a packet may name a target as a later hop and so pass the gateway by";
-    for path in SOURCE_ROUTING {
-        must_be_off(path, effect)?;
-    }
-    let interfaces = config.interfaces.iter().map(String::as_str);
-    for interface in ["all"].into_iter().chain(interfaces) {
-        let effect = "marked packets fail the reverse-path check, and no connection to a target is answered";
-        must_be_off(&["ipv4", "conf", interface, "src_valid_mark"], effect)?;
-    }
-    let effect = "answers to intercepted connections inherit the mark and never leave the gateway";
-    must_be_off(&["ipv4", "tcp_fwmark_accept"], effect)?;
+    settings(&config.interfaces, sysctl)?;
     let forwarding = [
         ("net.ipv4.ip_forward", ["ipv4", "ip_forward"].as_slice()),
         ("net.ipv6.conf.all.forwarding", &["ipv6", "conf", "all", "forwarding"]),
@@ -88,6 +82,32 @@ pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathErr
         }
     }
     Ok(warnings)
+}
+
+/// Checks the settings that must be off, as `sysctl` reads them.
+fn settings(
+    interfaces: &[String],
+    sysctl: impl Fn(&[&str]) -> Result<Option<String>, DatapathError>,
+) -> Result<(), DatapathError> {
+    let must_be_off = |path: &[&str], effect| match sysctl(path)? {
+        Some(value) if value != "0" => {
+            let key = format!("net.{}", path.join("."));
+            Err(DatapathError::Sysctl { key, value, wanted: "0", effect })
+        }
+        _ => Ok(()),
+    };
+    let effect = "a packet may name a target as a later hop and so pass the gateway by";
+    for path in SOURCE_ROUTING {
+        must_be_off(path, effect)?;
+    }
+    must_be_off(&["ipv4", "conf", "all", "src_valid_mark"], NOT_ANSWERED)?;
+    for interface in interfaces {
+        must_be_off(&["ipv4", "conf", interface, "src_valid_mark"], NOT_ANSWERED)?;
+        let effect = "a packet to a target may stand behind MPLS labels and so pass the gateway by";
+        must_be_off(&["mpls", "conf", interface, "input"], effect)?;
+    }
+    let effect = "answers to intercepted connections inherit the mark and never leave the gateway";
+    must_be_off(&["ipv4", "tcp_fwmark_accept"], effect)
 }
 
 /// Whether the effective capabilities in the text of `/proc/self/status` suffice.
@@ -145,16 +165,6 @@ fn bpffs(pin_dir: &Path) -> Result<(), DatapathError> {
     if stat.filesystem_type() == BPF_FS_MAGIC { Ok(()) } else { Err(not_bpffs()) }
 }
 
-fn must_be_off(path: &[&str], effect: &'static str) -> Result<(), DatapathError> {
-    match sysctl(path)? {
-        Some(value) if value != "0" => {
-            let key = format!("net.{}", path.join("."));
-            Err(DatapathError::Sysctl { key, value, wanted: "0", effect })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// A setting below `net`; `None` where the kernel does not have it.
 pub(super) fn sysctl(path: &[&str]) -> Result<Option<String>, DatapathError> {
     let mut file = PathBuf::from("/proc/sys/net");
@@ -187,6 +197,36 @@ mod tests {
         assert_eq!(missing("000000c000000000").as_deref(), Some("CAP_NET_ADMIN"));
         for none in ["0000000000000000", ""] {
             assert_eq!(missing(none).as_deref(), Some("CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON"));
+        }
+    }
+
+    /// What is said of a host on which one setting is on, and those of MPLS may not be there.
+    fn refused(on: &str) -> Option<String> {
+        let interfaces = ["lan0", "lan1.100"].map(str::to_owned);
+        let sysctl = |path: &[&str]| {
+            let path = path.join("/");
+            let there = !path.starts_with("mpls/") || on.starts_with("mpls/");
+            Ok(there.then(|| String::from(if path == on { "1" } else { "0" })))
+        };
+        settings(&interfaces, sysctl).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_that_open_or_break_steering_are_named() {
+        assert_eq!(refused("none"), None);
+        for (on, key) in [
+            ("ipv4/conf/all/accept_source_route", "net.ipv4.conf.all.accept_source_route"),
+            ("ipv6/conf/all/rpl_seg_enabled", "net.ipv6.conf.all.rpl_seg_enabled"),
+            ("ipv4/conf/lan1.100/src_valid_mark", "net.ipv4.conf.lan1.100.src_valid_mark"),
+            ("ipv4/tcp_fwmark_accept", "net.ipv4.tcp_fwmark_accept"),
+            ("mpls/conf/lan0/input", "net.mpls.conf.lan0.input"),
+            ("mpls/conf/lan1.100/input", "net.mpls.conf.lan1.100.input"),
+        ] {
+            let error = refused(on).unwrap_or_default();
+            assert!(error.contains(&format!("{key} is 1")) && error.contains("set it to 0"), "{on}: {error}");
+        }
+        for other in ["mpls/conf/wan0/input", "ipv4/conf/wan0/src_valid_mark"] {
+            assert_eq!(refused(other), None, "not configured");
         }
     }
 
