@@ -72,34 +72,35 @@ impl MapContent {
     /// # Errors
     /// When there is no room for so many addresses, prefixes or different sets of ports.
     pub fn of(steered: &Steered, now: &Self) -> Result<Self, DatapathError> {
-        let mut sets = Sets::of(now);
+        let mut sets = Sets::default();
         let (mut exact, mut prefixes) = (Vec::with_capacity(steered.len()), Vec::new());
         // In order of addresses, shorter prefixes first: what is above an entry was just before it.
-        let mut above: Vec<(IpNet, PortSetId)> = Vec::new();
+        let mut above: Vec<(IpNet, usize)> = Vec::new();
         for (net, ports) in steered {
             while above.pop_if(|(outer, _)| !outer.contains(net)).is_some() {}
-            let own = sets.id(ports)?;
-            let id = match above.last() {
-                Some(&(_, outer)) => sets.union(own, outer)?,
-                None => own,
-            };
+            let own = sets.index(ports);
+            let set = above.last().map_or(own, |&(_, outer)| sets.union(own, outer));
             let key = key_of(net.network());
             if net.prefix_len() == net.max_prefix_len() {
-                exact.push((key, id));
+                exact.push((key, set));
             } else {
                 let bits = PREFIX_KEY_HEAD_BITS + u32::from(net.prefix_len());
-                prefixes.push((PrefixKey { bits, key }, id));
-                above.push((*net, id));
+                prefixes.push((PrefixKey { bits, key }, set));
+                above.push((*net, set));
             }
         }
         fits("addresses", exact.len(), MAX_ADDRESSES)?;
         fits("prefixes", prefixes.len(), MAX_PREFIXES)?;
-        let (exact, prefixes): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            (exact.into_iter().collect(), prefixes.into_iter().collect());
-        let used: BTreeSet<PortSetId> = exact.values().chain(prefixes.values()).copied().collect();
-        let sets: BTreeMap<_, _> = sets.by_id.into_iter().filter(|(id, _)| used.contains(id)).collect();
-        let all_ports = sets.values().flat_map(PortSet::ranges).collect();
-        Ok(Self { all_ports, sets, exact, prefixes })
+        let used: BTreeSet<usize> =
+            exact.iter().map(|(_, set)| *set).chain(prefixes.iter().map(|(_, set)| *set)).collect();
+        let ids = sets.ids(&used, now)?;
+        let id = |set: usize| ids.get(&set).copied().unwrap_or(ALL_PORTS);
+        Ok(Self {
+            all_ports: used.iter().filter_map(|set| sets.ports.get(*set)).flat_map(PortSet::ranges).collect(),
+            exact: exact.into_iter().map(|(key, set)| (key, id(set))).collect(),
+            prefixes: prefixes.into_iter().map(|(key, set)| (key, id(set))).collect(),
+            sets: ids.iter().filter_map(|(set, id)| Some((*id, sets.ports.get(*set)?.clone()))).collect(),
+        })
     }
 
     /// Number of addresses and prefixes.
@@ -108,62 +109,67 @@ impl MapContent {
     }
 }
 
-/// Sets of ports and their indexes, while a content is made.
+/// Different sets of ports while a content is made, each once.
+#[derive(Default)]
 struct Sets {
-    by_id: BTreeMap<PortSetId, PortSet>,
-    ids: HashMap<PortSet, PortSetId>,
-    /// Indexes whose sets the maps still name.
-    taken: BTreeSet<PortSetId>,
-    unions: HashMap<(PortSetId, PortSetId), PortSetId>,
+    ports: Vec<PortSet>,
+    indexes: HashMap<PortSet, usize>,
+    unions: HashMap<(usize, usize), usize>,
     /// The last one asked for: neighbours mostly have the same ports.
-    last: Option<(PortSet, PortSetId)>,
+    last: Option<(PortSet, usize)>,
 }
 
 impl Sets {
-    fn of(now: &MapContent) -> Self {
-        let ids = now.sets.iter().map(|(id, ports)| (ports.clone(), *id)).collect();
-        let taken = now.sets.keys().copied().collect();
-        Self { by_id: now.sets.clone(), ids, taken, unions: HashMap::new(), last: None }
-    }
-
-    fn id(&mut self, ports: &PortSet) -> Result<PortSetId, DatapathError> {
-        if let Some((last, id)) = &self.last
+    fn index(&mut self, ports: &PortSet) -> usize {
+        if let Some((last, index)) = &self.last
             && last == ports
         {
-            return Ok(*id);
+            return *index;
         }
-        let id = match self.ids.get(ports) {
-            Some(id) => *id,
-            None => self.add(ports)?,
-        };
-        self.last = Some((ports.clone(), id));
-        Ok(id)
+        let index = *self.indexes.entry(ports.clone()).or_insert_with(|| {
+            self.ports.push(ports.clone());
+            self.ports.len() - 1
+        });
+        self.last = Some((ports.clone(), index));
+        index
     }
 
-    fn add(&mut self, ports: &PortSet) -> Result<PortSetId, DatapathError> {
-        let free = (ALL_PORTS + 1..MAX_PORT_SETS).find(|id| !self.taken.contains(id));
-        let id =
-            free.ok_or(DatapathError::TooMany { what: "different sets of ports", limit: MAX_PORT_SETS / 2 })?;
-        self.taken.insert(id);
-        self.by_id.insert(id, ports.clone());
-        self.ids.insert(ports.clone(), id);
-        Ok(id)
-    }
-
-    fn union(&mut self, own: PortSetId, outer: PortSetId) -> Result<PortSetId, DatapathError> {
+    fn union(&mut self, own: usize, outer: usize) -> usize {
         if own == outer {
-            return Ok(own);
+            return own;
         }
-        if let Some(id) = self.unions.get(&(own, outer)) {
-            return Ok(*id);
+        if let Some(index) = self.unions.get(&(own, outer)) {
+            return *index;
         }
         let ports =
-            [own, outer].iter().filter_map(|id| self.by_id.get(id)).flat_map(PortSet::ranges).collect();
-        let id = self.id(&ports)?;
-        self.unions.insert((own, outer), id);
-        Ok(id)
+            [own, outer].iter().filter_map(|set| self.ports.get(*set)).flat_map(PortSet::ranges).collect();
+        let index = self.index(&ports);
+        self.unions.insert((own, outer), index);
+        index
+    }
+
+    /// Where the kernel keeps the sets that are used: where they are now, else where nothing is.
+    fn ids(
+        &self,
+        used: &BTreeSet<usize>,
+        now: &MapContent,
+    ) -> Result<BTreeMap<usize, PortSetId>, DatapathError> {
+        fits("different sets of ports", used.len(), PORT_SETS)?;
+        let there: HashMap<&PortSet, PortSetId> = now.sets.iter().map(|(id, ports)| (ports, *id)).collect();
+        let mut free = (ALL_PORTS + 1..MAX_PORT_SETS).filter(|id| !now.sets.contains_key(id));
+        let id = |set: &usize| {
+            let id = self.ports.get(*set).and_then(|ports| there.get(ports).copied()).or_else(|| free.next());
+            Ok((
+                *set,
+                id.ok_or(DatapathError::TooMany { what: "different sets of ports", limit: PORT_SETS })?,
+            ))
+        };
+        used.iter().map(id).collect()
     }
 }
+
+/// Sets that a content may have, so that those of two fit.
+const PORT_SETS: u32 = (MAX_PORT_SETS - 1) / 2;
 
 fn fits(what: &'static str, count: usize, limit: u32) -> Result<(), DatapathError> {
     if u32::try_from(count).is_ok_and(|count| count <= limit) {
@@ -468,7 +474,7 @@ mod tests {
             })
             .collect();
         let error = MapContent::of(&sets, &MapContent::default()).unwrap_err().to_string();
-        assert!(error.contains("different sets of ports") && error.contains("128"), "{error}");
+        assert!(error.contains("different sets of ports") && error.contains("127"), "{error}");
         assert!(fits("addresses", 1 << 20, MAX_ADDRESSES).is_ok());
         let error = fits("addresses", (1 << 20) + 1, MAX_ADDRESSES).unwrap_err().to_string();
         assert!(error.contains("1048576 addresses"), "{error}");

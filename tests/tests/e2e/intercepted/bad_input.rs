@@ -153,25 +153,25 @@ fn no_interface(beds: &Beds) -> Result<()> {
     Ok(())
 }
 
-/// 513 addresses at 512 ports: more than the kernel's map holds.
+/// 256 targets at a port of its own each: more different sets of ports than the kernel's map holds.
 fn too_many_targets(_: &Beds) -> Result<()> {
     let mut bed = own(&Options::default())?;
     bed.gateway_mut()?.stop()?;
     let mut policy = String::new();
-    for host in 0..513 {
-        let address = format!("10.9.{}.{}", host / 256, host % 256);
-        policy += &format!("[[targets]]\nhostname = \"many\"\nip.ipv4.ip_addr = \"{address}\"\n");
+    for n in 0..256 {
+        policy += &format!("[[targets]]\nhostname = \"t{n}\"\nip.ipv4.ip_addr = \"10.9.0.{n}\"\n");
     }
     policy += "[[applications]]\nname = \"all\"\ntype = \"infrastructure\"\n";
-    for port in 1..=512 {
+    for n in 0..256 {
         policy += &format!(
-            "[[applications.target_criteria]]\nport = {port}\nprotocol = \"SSH\"\n\
-             target_attributes = {{ hostname = [\"many\"] }}\n"
+            "[[applications.target_criteria]]\nport = {}\nprotocol = \"SSH\"\n\
+             target_attributes = {{ hostname = [\"t{n}\"] }}\n",
+            1000 + n
         );
     }
     bed.gateway()?.files().write_policy(&policy)?;
     let config = bed.gateway()?.files().config_file().display().to_string();
-    ensure_error(&failing_daemon(&bed, &config)?, &["map TARGETS"])?;
+    ensure_error(&failing_daemon(&bed, &config)?, &["more than 127 different sets of ports"])?;
     let mut rules = bed.topology().gateway.command("sh");
     let rules = run(rules.args(["-c", "ip -4 rule; ip -6 rule"]), b"", LIMIT)?.success()?;
     ensure!(rules.contains("local") && !rules.contains("fwmark"), "{rules}");
