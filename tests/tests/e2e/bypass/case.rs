@@ -17,8 +17,6 @@ pub(super) const MARK: [u8; 4] = *b"PTR0";
 pub(super) enum Fate {
     /// Nothing arrives at the server.
     Closed,
-    /// Nothing of the client's arrives; what the gateway answers to a forged source may.
-    Reflected,
     /// It may arrive, as something other than TCP to a target.
     NotTcp,
 }

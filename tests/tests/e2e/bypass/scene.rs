@@ -180,7 +180,6 @@ fn is_bypass(seen: &Seen, fate: Fate) -> bool {
     }
     match fate {
         Fate::Closed => true,
-        Fate::Reflected => has_mark(&seen.frame),
         Fate::NotTcp => is_tcp_to_target(&seen.frame),
     }
 }
