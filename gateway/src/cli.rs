@@ -66,7 +66,7 @@ enum Verb {
     /// List and forget the pinned host keys of targets
     #[command(subcommand)]
     HostKeys(host_keys::HostKeysCommand),
-    /// Show or remove what is attached in the kernel
+    /// Attach, show, watch or remove what is in the kernel
     #[command(subcommand)]
     Datapath(datapath::DatapathCommand),
     /// Make recipient keys; decrypt and replay recordings

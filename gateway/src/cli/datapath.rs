@@ -1,6 +1,7 @@
 //! `portreeve datapath`.
 
 mod attach;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ pub(super) enum DatapathCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Show the counters live: what is dropped, and why, first
+    Watch(watch::WatchArgs),
     /// Remove programs, maps and links: targets are open from then on
     Detach {
         #[command(flatten)]
@@ -33,6 +36,7 @@ impl DatapathCommand {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         match self {
             Self::Attach(args) => return args.run(json),
+            Self::Watch(args) => return args.run(json),
             Self::Status { config } => print_status(&config.load()?, json)?,
             Self::Detach { config } => {
                 if !datapath::detach(&config.load()?.datapath.pin_dir)? {

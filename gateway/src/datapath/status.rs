@@ -29,6 +29,30 @@ pub struct Status {
     pub fast_path_counters: Vec<(&'static str, u64)>,
 }
 
+/// What the programs counted since their maps were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets by what became of them.
+    pub packets: Vec<(&'static str, u64)>,
+    /// Frames by what the fast path did with them.
+    pub fast_path: Vec<(&'static str, u64)>,
+}
+
+/// The counters alone, which costs some system calls however many targets there are; `None` when nothing
+/// is pinned.
+///
+/// # Errors
+/// When the pins cannot be read.
+pub fn counters(config: &DatapathConfig) -> Result<Option<Counters>, DatapathError> {
+    let pins = Pins::new(&config.pin_dir);
+    if !pins.exist()? {
+        return Ok(None);
+    }
+    let packets = Maps::from_pins(&pins)?.counters()?;
+    let (_, fast_path) = fast_path::status(&pins)?;
+    Ok(Some(Counters { packets, fast_path }))
+}
+
 /// What is attached and counted; `None` when nothing is pinned.
 ///
 /// A pin only says what was attached once, so each interface is asked for what it has.

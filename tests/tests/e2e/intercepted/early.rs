@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("attach_waits_for_an_interface_that_comes_later", later),
 ];
 
-fn datapath(bed: &Testbed, words: &[&str]) -> Result<Command> {
+pub(super) fn datapath(bed: &Testbed, words: &[&str]) -> Result<Command> {
     let files = bed.gateway()?.files();
     let mut command = bed.topology().gateway.command(files.binary());
     command.args(["--json", "datapath"]).args(words).arg("--config").arg(files.config_file());

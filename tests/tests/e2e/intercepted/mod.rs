@@ -3,6 +3,7 @@
 //! Cases that only look use the shared testbed; those that change policy, server or daemon start
 //! one of their own.
 
+mod accounting;
 mod audit;
 mod bad_input;
 mod capabilities;
@@ -63,6 +64,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         host_keys::CHECKS,
         host_certificates::CHECKS,
         early::CHECKS,
+        accounting::CHECKS,
         lifecycle::CHECKS,
         takeover::CHECKS,
         interfaces::CHECKS,
