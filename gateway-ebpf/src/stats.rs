@@ -87,9 +87,19 @@ impl Reason {
     }
 }
 
-/// Number of counters.
+/// Number of reasons.
 pub const REASONS: u32 = 15;
 const _: () = assert!(Reason::ALL.len() == REASONS as usize);
+
+/// Index of the counter of frames for targets, counted where they are found to be so and before anything is
+/// decided about them: segments to targets, and what may be a part of one. Those that the kernel refused to
+/// give to the socket that dialled are among them, since [`Reason::DroppedAssignFailed`] does not say which.
+pub const SEEN: u32 = REASONS;
+/// Index of the counter of connection attempts: SYNs that were given to the listener, or to a socket in
+/// TIME_WAIT. An attempt that is repeated while its first SYN waits to be accepted is one of a connection.
+pub const ATTEMPTS: u32 = REASONS + 1;
+/// Number of counters.
+pub const COUNTERS: u32 = REASONS + 2;
 
 #[cfg(test)]
 mod tests {

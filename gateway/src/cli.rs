@@ -2,7 +2,7 @@
 //!
 //! Exit status 0 means done, 1 means an error that is printed on standard error, 2 means unusable
 //! arguments, 3 means that `explain` found the connection denied
-//! or that `probe` found the CA not trusted.
+//! or that `probe` found the CA not trusted, 4 means that `datapath coverage` does not balance.
 
 mod ca;
 mod check_config;
@@ -66,7 +66,7 @@ enum Verb {
     /// List and forget the pinned host keys of targets
     #[command(subcommand)]
     HostKeys(host_keys::HostKeysCommand),
-    /// Attach, show, watch or remove what is in the kernel
+    /// Attach, show, watch, account for or remove what is in the kernel
     #[command(subcommand)]
     Datapath(datapath::DatapathCommand),
     /// Make recipient keys; decrypt and replay recordings

@@ -130,6 +130,17 @@ impl GatewayFiles {
         self.dir.join("bpf/portreeve")
     }
 
+    /// Where a map of the kernel programs is pinned.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn map_pin(&self, name: &str) -> Result<PathBuf> {
+        // The directory in between is named after the maps' layout.
+        let layouts = fs::read_dir(self.pin_dir())?.filter_map(Result::ok);
+        let mut pins = layouts.map(|layout| layout.path().join("maps").join(name));
+        pins.find(|pin| pin.exists()).with_context(|| format!("the map {name} is not pinned"))
+    }
+
     fn access_log_file(&self) -> PathBuf {
         self.dir.join("access.log")
     }

@@ -11,7 +11,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap};
 use portreeve_ebpf::rules::{BANKS, BankHeader, Flow, MAX_RULES, Rule};
 
 use super::parse::Packet;
-use portreeve_ebpf::stats::{REASONS, Reason};
+use portreeve_ebpf::stats::{ATTEMPTS, COUNTERS, Reason, SEEN};
 use portreeve_ebpf::targets::{
     ALL_PORTS, ANY_TARGET, FAMILY_V4, MAX_ADDRESSES, MAX_PORT_SETS, MAX_PREFIXES, PREFIX_KEY_HEAD_BITS,
     PortBits, PortSetId, TargetKey, Words,
@@ -27,7 +27,7 @@ static PORT_SETS: Array<PortBits> = Array::with_max_entries(MAX_PORT_SETS, 0);
 #[map]
 pub(crate) static LISTENERS: SockMap = SockMap::with_max_entries(2, 0);
 #[map]
-static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
 #[expect(unsafe_code, reason = "user space finds the global by its name")]
 #[unsafe(no_mangle)]
@@ -174,11 +174,28 @@ pub(crate) fn count_blocked(bank: u32, policy: u32) {
     }
 }
 
-/// Counts one packet.
+/// Counts what became of one packet.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    increment(reason.index());
+}
+
+/// Counts a frame as one for a target, whatever becomes of it.
+#[inline(always)]
+pub(crate) fn count_seen() {
+    increment(SEEN);
+}
+
+/// Counts a SYN that may become a connection.
+#[inline(always)]
+pub(crate) fn count_attempt() {
+    increment(ATTEMPTS);
+}
+
 #[inline(always)]
 #[expect(unsafe_code, reason = "the counter of this CPU is reached by pointer")]
-pub(crate) fn count(reason: Reason) {
-    if let Some(counter) = STATS.get_ptr_mut(reason.index()) {
+fn increment(index: u32) {
+    if let Some(counter) = STATS.get_ptr_mut(index) {
         // SAFETY: a per-CPU value, and TC programs of one CPU do not interrupt each other.
         unsafe { *counter += 1 }
     }

@@ -13,7 +13,7 @@ use aya_log_ebpf::debug;
 use portreeve_ebpf::stats::Reason;
 use portreeve_ebpf::targets::{FAMILY_V4, Words};
 
-use super::maps::{Parked, any_target, is_target, is_target_address, mark, park};
+use super::maps::{Parked, any_target, count_attempt, count_seen, is_target, is_target_address, mark, park};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
 use super::{icmp, limits, reset, reverse_path, rules, sums};
@@ -36,7 +36,10 @@ impl From<Reason> for Outcome {
 pub(crate) fn steer(ctx: &TcContext) -> Outcome {
     let packet = Packet::read(ctx);
     match packet.payload {
-        Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => steer_segment(ctx, &packet),
+        Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => {
+            count_seen();
+            steer_segment(ctx, &packet)
+        }
         Payload::Tcp if is_target(packet.family, &packet.src, packet.src_port) => {
             steer_return(ctx, &packet).into()
         }
@@ -46,7 +49,10 @@ pub(crate) fn steer(ctx: &TcContext) -> Outcome {
         }
         Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment).into(),
         Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable).into(),
-        Payload::TooManyTags if any_target() => Reason::DroppedUnparsable.into(),
+        Payload::TooManyTags if any_target() => {
+            count_seen();
+            Reason::DroppedUnparsable.into()
+        }
         Payload::Tcp | Payload::Icmp | Payload::Other | Payload::TooManyTags => pass(ctx, &packet).into(),
     }
 }
@@ -73,6 +79,7 @@ fn drop_if_target(ctx: &TcContext, packet: &Packet, reason: Reason) -> Reason {
     if !is_target_address(packet.family, &packet.dst) {
         return pass(ctx, packet);
     }
+    count_seen();
     log(ctx, packet, reason);
     reason
 }
@@ -86,7 +93,10 @@ fn steer_return(ctx: &TcContext, packet: &Packet) -> Reason {
             Reason::SteeredReturn
         }
         Assigned::NoSocket => pass(ctx, packet),
-        Assigned::Refused => Reason::DroppedAssignFailed,
+        Assigned::Refused => {
+            count_seen();
+            Reason::DroppedAssignFailed
+        }
     }
 }
 
@@ -95,7 +105,10 @@ fn steer_segment(ctx: &TcContext, packet: &Packet) -> Outcome {
     let reason = if reverse_path::holds(ctx, packet) {
         match assign_connection(ctx, packet) {
             Assigned::Yes => Reason::SteeredEstablished,
-            Assigned::TimeWait => Reason::SteeredTimeWait,
+            Assigned::TimeWait => {
+                count_if_attempt(packet);
+                Reason::SteeredTimeWait
+            }
             Assigned::Refused => Reason::DroppedAssignFailed,
             Assigned::NoSocket => {
                 return match park(packet, rules::flow(packet)) {
@@ -129,6 +142,7 @@ fn begin(ctx: &TcContext, parked: &Parked) -> Outcome {
         match assign_listener(ctx, packet.family) {
             Assigned::Yes => {
                 ctx.set_mark(mark());
+                count_if_attempt(packet);
                 Reason::SteeredNew
             }
             Assigned::NoSocket => Reason::DroppedNoListener,
@@ -137,6 +151,13 @@ fn begin(ctx: &TcContext, parked: &Parked) -> Outcome {
     };
     log(ctx, packet, reason);
     Outcome { reason, sent_back }
+}
+
+#[inline(always)]
+fn count_if_attempt(packet: &Packet) {
+    if packet.begins_a_connection() {
+        count_attempt();
+    }
 }
 
 /// Costs nothing when it is off: the level is a constant to the verifier, which removes the code.

@@ -1,6 +1,8 @@
 //! `portreeve datapath`.
 
+mod account;
 mod attach;
+mod coverage;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub(super) enum DatapathCommand {
     },
     /// Show the counters live: what is dropped, and why, first
     Watch(watch::WatchArgs),
+    /// Prove by the counters that every flow to a target was proxied, denied or dropped
+    Coverage(coverage::CoverageArgs),
     /// Remove programs, maps and links: targets are open from then on
     Detach {
         #[command(flatten)]
@@ -37,6 +41,7 @@ impl DatapathCommand {
         match self {
             Self::Attach(args) => return args.run(json),
             Self::Watch(args) => return args.run(json),
+            Self::Coverage(args) => return args.run(json),
             Self::Status { config } => print_status(&config.load()?, json)?,
             Self::Detach { config } => {
                 if !datapath::detach(&config.load()?.datapath.pin_dir)? {

@@ -141,13 +141,13 @@ impl Maps {
 
     /// Packets by what became of them, summed over the CPUs, since the maps were made.
     pub(super) fn counters(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
-        Reason::ALL
-            .iter()
-            .map(|reason| {
-                let values = self.stats.get(&reason.index(), 0).map_err(failed(names::STATS))?;
-                Ok((reason.name(), values.iter().sum()))
-            })
-            .collect()
+        Reason::ALL.iter().map(|reason| Ok((reason.name(), self.counter(reason.index())?))).collect()
+    }
+
+    /// One counter by its index, summed over the CPUs.
+    pub(super) fn counter(&self, index: u32) -> Result<u64, DatapathError> {
+        let values = self.stats.get(&index, 0).map_err(failed(names::STATS))?;
+        Ok(values.iter().sum())
     }
 }
 

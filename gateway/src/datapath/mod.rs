@@ -21,6 +21,7 @@
 mod batch;
 mod blocked;
 mod clsact;
+mod coverage;
 mod error;
 mod fast_path;
 mod features;
@@ -51,6 +52,7 @@ use portreeve_core::target::Steered;
 use portreeve_ebpf::targets::PortSetId;
 
 pub use self::blocked::BlockedFlows;
+pub use self::coverage::{Coverage, Part, coverage};
 pub use self::error::DatapathError;
 pub use self::fast_path::{FastPathError, Obstacle};
 pub use self::interfaces::InterfaceState;

@@ -12,11 +12,12 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, SockMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
+use portreeve::datapath::Part;
 use portreeve::datapath::plan::{MapContent, bits};
 use portreeve::listener::socket::Listeners;
 use portreeve_core::port::{PortRange, PortSet};
 use portreeve_ebpf::names;
-use portreeve_ebpf::stats::Reason;
+use portreeve_ebpf::stats::{COUNTERS, Reason, SEEN};
 use portreeve_ebpf::targets::{ALL_PORTS, ANY_TARGET, PortBits, PortSetId, TargetKey};
 
 use crate::frames::{
@@ -126,15 +127,17 @@ impl Bench {
         // `mark` is the third word of `struct __sk_buff`.
         assert_eq!(ctx[8..12], [0; 4], "a frame that is not steered was marked");
         let after = self.counters();
-        let steps = after.iter().zip(before).map(|(after, before)| after - before);
+        let steps = after.iter().zip(&before).map(|(after, before)| after - before);
         let moved: Vec<_> = Reason::ALL.into_iter().zip(steps).filter(|(_, step)| *step != 0).collect();
         let [(reason, 1)] = moved[..] else { panic!("counters that moved: {moved:?}") };
+        let seen = after[SEEN as usize] - before[SEEN as usize];
+        assert_eq!(seen, u64::from(Part::of(reason).is_some()), "seen as a target's, and was {reason:?}");
         Verdict { action: result.return_value.cast_signed(), reason }
     }
 
     fn counters(&self) -> Vec<u64> {
         let stats: PerCpuArray<&MapData, u64> = self.ebpf.map(names::STATS).unwrap().try_into().unwrap();
-        Reason::ALL.iter().map(|reason| stats.get(&reason.index(), 0).unwrap().iter().sum()).collect()
+        (0..COUNTERS).map(|index| stats.get(&index, 0).unwrap().iter().sum()).collect()
     }
 
     fn expect_pass(&self, frame: &[u8], what: &str) {

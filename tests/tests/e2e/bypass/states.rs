@@ -1,6 +1,5 @@
 //! The whole corpus in every state that a gateway may be in.
 
-use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,10 +134,7 @@ fn full_map() -> Result<()> {
 
 /// Adds entries for addresses of nobody (RFC 1112, section 4) until there is no room.
 fn fill_prefix_map(gateway: &Gateway) -> Result<()> {
-    // The directory in between is named after the maps' layout.
-    let layouts = fs::read_dir(gateway.files().pin_dir())?.filter_map(Result::ok);
-    let mut pins = layouts.map(|layout| layout.path().join("maps").join(names::PREFIXES));
-    let pin = pins.find(|pin| pin.exists()).context("the map is not pinned")?;
+    let pin = gateway.files().map_pin(names::PREFIXES)?;
     let map = MapData::from_pin(&pin).with_context(|| pin.display().to_string())?;
     let room = map.info()?.max_entries();
     let mut map: LpmTrie<MapData, TargetKey, PortSetId> = Map::LpmTrie(map).try_into()?;
