@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     workspace::require(&mut cargo)?;
     let profile = if args.unoptimised { "debug" } else { "release" };
     let program = workspace::target_dir().join(profile).join("examples/datapath-cost");
-    let extent = if args.quick { ["5", "100000", "100000"] } else { ["15", "300000", "500000"] };
+    let extent = if args.quick { ["5", "100000", "100000"] } else { ["9", "200000", "500000"] };
     let mut command = Command::new(program);
     command.arg(workspace::root().join("target/portreeve-datapath.o")).arg(bench_object).args(extent);
     command.args(args.sizes.iter().map(u32::to_string)).stderr(Stdio::inherit());
