@@ -12,6 +12,25 @@ pub const GENERIC: u16 = 4;
 /// Flag: the kernel looks routes up without a neighbour (`BPF_FIB_LOOKUP_SKIP_NEIGH`, Linux 6.3).
 pub const WITHOUT_NEIGHBOUR: u16 = 8;
 
+/// Flag: there must be a route back to the source (`rp_filter` 1 or 2).
+pub const CHECKED_SOURCE: u16 = 16;
+
+/// Most addresses of the host's own in each family for which the [main table](Routing) is asked alone.
+pub const MAX_LOCAL: u32 = 4096;
+
+/// A family of addresses: the index at which the time stands until which its main table decides.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// IPv4.
+    V4 = 0,
+    /// IPv6.
+    V6 = 1,
+}
+
+/// Number of [`Routing`]s.
+pub const ROUTINGS: u32 = 2;
+
 /// Bit of an egress key that says generic mode; the others are the index of the interface.
 ///
 /// Frames go between interfaces of one mode only: what comes in native leaves by `ndo_xdp_xmit`, which an
@@ -27,7 +46,7 @@ pub const MAX_INTERFACES: u32 = 1024;
 pub struct FastInterface {
     /// Its hardware address; the bytes in memory are in the order of the wire.
     pub mac: [u16; 3],
-    /// [`FORWARD`], [`STRICT_SOURCE`], [`GENERIC`], [`WITHOUT_NEIGHBOUR`].
+    /// [`FORWARD`], [`STRICT_SOURCE`], [`GENERIC`], [`WITHOUT_NEIGHBOUR`], [`CHECKED_SOURCE`].
     pub flags: u16,
 }
 

@@ -57,6 +57,14 @@ pub const FAST_INTERFACES: &str = "FAST_INTERFACES";
 pub const FAST_EGRESSES: &str = "FAST_EGRESSES";
 /// Per-CPU array: index of a [`FastPathReason`](crate::fast_path::FastPathReason) to a frame count.
 pub const FAST_STATS: &str = "FAST_STATS";
+/// Array: [`Routing`](crate::fast_path::Routing) to the time (`CLOCK_MONOTONIC`, nanoseconds) until which the main
+/// table decides for all that is not in the two maps that follow.
+pub const FAST_MAIN_UNTIL: &str = "FAST_MAIN_UNTIL";
+/// Hash: IPv4 addresses, as they are in memory, that the local table has.
+pub const FAST_LOCAL_V4: &str = "FAST_LOCAL_V4";
+/// Hash: the same for IPv6.
+pub const FAST_LOCAL_V6: &str = "FAST_LOCAL_V6";
 
 /// Maps of the fast path, which are pinned too.
-pub const FAST_PATH_MAPS: [&str; 3] = [FAST_INTERFACES, FAST_EGRESSES, FAST_STATS];
+pub const FAST_PATH_MAPS: [&str; 6] =
+    [FAST_INTERFACES, FAST_EGRESSES, FAST_STATS, FAST_MAIN_UNTIL, FAST_LOCAL_V4, FAST_LOCAL_V6];

@@ -4,7 +4,7 @@ use core::ptr;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_DIRECT,
     BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup,
 };
 use aya_ebpf::helpers;
@@ -29,6 +29,8 @@ pub(crate) struct Query {
     pub(crate) length: u16,
     /// Interface that the packet came in by.
     pub(crate) ingress: u32,
+    /// Asks the main table alone, not the rules; it knows nothing of the host's own addresses.
+    pub(crate) only_main: bool,
 }
 
 /// A way for a packet.
@@ -74,7 +76,8 @@ struct Params {
 
 const _: () = assert!(size_of::<Params>() == size_of::<bpf_fib_lookup>());
 
-/// Asks the routing tables and rules of the ingress, and the neighbours; `only_route` asks for no
+/// Asks the routing tables and rules of the ingress, and the neighbours; the main table alone is what
+/// `BPF_FIB_LOOKUP_DIRECT` takes for an interface outside of a VRF; `only_route` asks for no
 /// neighbour, which kernels before 6.3 refuse.
 #[inline(always)]
 #[expect(unsafe_code, reason = "a raw kernel helper")]
@@ -95,7 +98,10 @@ pub(crate) fn lookup(ctx: &impl EbpfContext, query: &Query, only_route: bool) ->
         both_addresses: query.class,
         next_address: query.class,
     };
-    let flags = if only_route { BPF_FIB_LOOKUP_SKIP_NEIGH } else { 0 };
+    let mut flags = if only_route { BPF_FIB_LOOKUP_SKIP_NEIGH } else { 0 };
+    if query.only_main {
+        flags |= BPF_FIB_LOOKUP_DIRECT;
+    }
     let size = size_of::<Params>() as i32;
     // SAFETY: an XDP context, and a structure of the layout and size that the helper knows.
     let result = unsafe {

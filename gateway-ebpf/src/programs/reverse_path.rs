@@ -26,6 +26,16 @@ pub(crate) fn holds(ctx: &TcContext, packet: &Packet) -> bool {
         return true;
     }
     let (ingress, Packet { family, src, dst, .. }) = (interface(ctx), *packet);
-    let query = Query { family, protocol: 0, ports: [0; 2], src, dst, class: 0, length: 0, ingress };
+    let query = Query {
+        family,
+        protocol: 0,
+        ports: [0; 2],
+        src,
+        dst,
+        class: 0,
+        length: 0,
+        ingress,
+        only_main: false,
+    };
     fib::way_back(ctx, &query, false) == Some(ingress)
 }

@@ -8,16 +8,18 @@
 //! | check of the stack (`ip_rcv`, `ip_route_input_slow`, `ip_forward`, `ip6_forward`) | here |
 //! |---|---|
 //! | length, checksum of the IPv4 header | holds, or to the stack |
-//! | source is a unicast address of somebody else, and by `rp_filter` behind this interface | a second look-up (IPv4; the stack has no such check for IPv6) |
+//! | source is a unicast address of somebody else, and by `rp_filter` behind this interface | a second look-up, or the addresses of the local table (IPv4; the stack has no such check for IPv6) |
+//! | rules and the local table before the main one | all of them, or, while user space says that it is the same, only the local table's addresses and the main table |
 //! | TTL or hop limit, ICMP time exceeded | to the stack when it would run out |
 //! | MTU of the route, ICMP too big | to the stack when it is too big |
 //! | leaves by the interface it came by, ICMP redirect | to the stack |
 
 use aya_ebpf::programs::XdpContext;
 use portreeve_ebpf::fast_path::{
-    FORWARD, FastInterface, FastPathReason as Reason, STRICT_SOURCE, WITHOUT_NEIGHBOUR,
+    CHECKED_SOURCE, FORWARD, FastInterface, FastPathReason as Reason, Routing, STRICT_SOURCE,
+    WITHOUT_NEIGHBOUR,
 };
-use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6};
+use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
 use super::fib::{self, NoRoute, Query};
 use super::frame::Frame;
@@ -86,11 +88,13 @@ fn ipv4(frame: &Frame<'_>, interface: &FastInterface, ingress: u32) -> Result<()
     }
     let ports = transport(frame, protocol, IPV4_HEADER, length)?;
     let class = u32::from_ne_bytes([service, 0, 0, 0]);
-    let query = Query { family: FAMILY_V4, protocol, ports, src, dst, class, length, ingress };
+    let only_main = false;
+    let mut query = Query { family: FAMILY_V4, protocol, ports, src, dst, class, length, ingress, only_main };
     not_target(&query)?;
     if hops <= 1 {
         return Err(Reason::PassedHopLimit);
     }
+    query.only_main = not_local(Routing::V4, &dst)?;
     from_unicast(frame.ctx, &query, interface.flags)?;
     send(frame, interface, &query, 8, one_hop_less(header[2]))
 }
@@ -116,11 +120,13 @@ fn ipv6(frame: &Frame<'_>, interface: &FastInterface, ingress: u32) -> Result<()
     }
     let ports = transport(frame, protocol, IPV6_HEADER, length)?;
     let class = header[0] & 0x0fff_ffff_u32.to_be();
-    let query = Query { family: FAMILY_V6, protocol, ports, src, dst, class, length, ingress };
+    let only_main = false;
+    let mut query = Query { family: FAMILY_V6, protocol, ports, src, dst, class, length, ingress, only_main };
     not_target(&query)?;
     if hops <= 1 {
         return Err(Reason::PassedHopLimit);
     }
+    query.only_main = not_local(Routing::V6, &dst)?;
     send(frame, interface, &query, 4, u32::from_ne_bytes([high, low, protocol, hops - 1]))
 }
 
@@ -190,10 +196,26 @@ fn not_target(query: &Query) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Whether the main table decides about a destination; not where the local table has it.
+#[inline(always)]
+fn not_local(routing: Routing, dst: &Words) -> Result<bool, Reason> {
+    let decides = xdp_maps::main_decides(routing);
+    if decides && xdp_maps::is_local(routing, dst) { Err(Reason::PassedRoute) } else { Ok(decides) }
+}
+
 /// The source must be an address that packets can go back to, as `fib_validate_source` has it: not the
-/// gateway's own, no broadcast; by [`STRICT_SOURCE`], behind the ingress.
+/// gateway's own, no broadcast; by [`STRICT_SOURCE`], behind the ingress. Without `rp_filter` that is
+/// what the local table does not have.
 #[inline(always)]
 fn from_unicast(ctx: &XdpContext, query: &Query, flags: u16) -> Result<(), Reason> {
+    if query.only_main {
+        if xdp_maps::is_local(Routing::V4, &query.src) {
+            return Err(Reason::PassedSource);
+        }
+        if flags & CHECKED_SOURCE == 0 {
+            return Ok(());
+        }
+    }
     match fib::way_back(ctx, query, flags & WITHOUT_NEIGHBOUR != 0) {
         Some(egress) if flags & STRICT_SOURCE == 0 || egress == query.ingress => Ok(()),
         Some(_) | None => Err(Reason::PassedSource),

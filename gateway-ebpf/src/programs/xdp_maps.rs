@@ -3,9 +3,13 @@
 //! The static names are the names in [`portreeve_ebpf::names`]. User space pins the maps; the program
 //! writes none of them but the counters.
 
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{DevMapHash, HashMap, PerCpuArray};
-use portreeve_ebpf::fast_path::{FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES};
+use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
+use portreeve_ebpf::fast_path::{
+    FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES, MAX_LOCAL, ROUTINGS, Routing,
+};
+use portreeve_ebpf::targets::Words;
 
 #[map]
 static FAST_INTERFACES: HashMap<u32, FastInterface> = HashMap::with_max_entries(MAX_INTERFACES, 0);
@@ -13,6 +17,12 @@ static FAST_INTERFACES: HashMap<u32, FastInterface> = HashMap::with_max_entries(
 static FAST_EGRESSES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FAST_STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(FAST_PATH_REASONS, 0);
+#[map]
+static FAST_MAIN_UNTIL: Array<u64> = Array::with_max_entries(ROUTINGS, 0);
+#[map]
+static FAST_LOCAL_V4: HashMap<u32, u8> = HashMap::with_max_entries(MAX_LOCAL, 0);
+#[map]
+static FAST_LOCAL_V6: HashMap<Words, u8> = HashMap::with_max_entries(MAX_LOCAL, 0);
 
 /// The interface of an index, if it takes part.
 #[inline(always)]
@@ -29,6 +39,23 @@ pub(crate) fn interface(index: u32) -> Option<FastInterface> {
 #[inline(always)]
 pub(crate) fn redirect(key: u32) -> bool {
     FAST_EGRESSES.redirect(key, 0).is_ok()
+}
+
+/// Whether the main table decides now, as user space found; it says so again before the time is over.
+#[inline(always)]
+#[expect(unsafe_code, reason = "a raw kernel helper")]
+pub(crate) fn main_decides(routing: Routing) -> bool {
+    // SAFETY: a helper without arguments; `CLOCK_MONOTONIC`, some milliseconds behind.
+    FAST_MAIN_UNTIL.get(routing as u32).is_some_and(|until| *until > unsafe { bpf_ktime_get_coarse_ns() })
+}
+
+/// Whether the local table has an address: the host's own, or a broadcast or anycast address.
+#[inline(always)]
+pub(crate) fn is_local(routing: Routing, addr: &Words) -> bool {
+    match routing {
+        Routing::V4 => FAST_LOCAL_V4.get_ptr(addr[0]).is_some(),
+        Routing::V6 => FAST_LOCAL_V6.get_ptr(addr).is_some(),
+    }
 }
 
 /// Counts one frame.

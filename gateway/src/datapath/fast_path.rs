@@ -11,6 +11,8 @@ mod error;
 mod firewall;
 mod link;
 mod maps;
+mod routing;
+mod shortcut;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +30,7 @@ pub use self::firewall::Obstacle;
 
 use self::device::Device;
 use self::maps::Maps;
+use self::shortcut::Shortcut;
 use super::DatapathError;
 use super::pins::Pins;
 use crate::telemetry::with_causes;
@@ -41,6 +44,7 @@ pub(super) struct FastPath {
     configured: BTreeMap<String, FastPathMode>,
     ignores_firewall: bool,
     maps: Maps,
+    shortcut: Shortcut,
     pins: Pins,
     /// What was last found wrong, by interface; the empty name stands for all.
     told: BTreeMap<String, String>,
@@ -104,6 +108,7 @@ impl FastPath {
             configured: config.fast_path.clone(),
             ignores_firewall: config.fast_path_ignores_firewall,
             maps: Maps::of(ebpf)?,
+            shortcut: Shortcut::of(ebpf)?,
             pins: pins.clone(),
             told: BTreeMap::new(),
         })
@@ -153,6 +158,13 @@ impl FastPath {
             problems.insert(String::new(), error.into());
         }
         self.tell(&problems);
+        if let Err(error) = self.shortcut.look() {
+            let error = with_causes(&error);
+            tracing::warn!(
+                error,
+                "the fast path cannot be told of the host's addresses, and asks all routing rules"
+            );
+        }
     }
 
     /// Frames by what became of them.

@@ -1,8 +1,10 @@
-//! When to look at the interfaces: at every change of any link, and from time to time.
+//! When to look at the interfaces: at every change of any link, address, routing rule or `rp_filter`, a moment later
+//! again, and from time to time.
 //!
 //! Does not read what changed: whoever is told looks at everything, so an event that the kernel had
 //! no room for (`ENOBUFS`) is an event like any other. What is detached by hand makes no event;
-//! only the clock finds that.
+//! only the clock finds that. The kernel tells of an address before it makes the routes that come
+//! with it: therefore the second look.
 
 use std::io;
 use std::time::Duration;
@@ -15,18 +17,29 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::DatapathError;
 
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longer events are cut; nothing of them is read.
 const EVENT_BYTES: usize = 64;
 
-/// Changes of links, from the moment this is made.
+/// What the fast path relies on besides the links.
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+    MulticastGroup::Ipv4Netconf,
+];
+
+/// Changes of links and what goes with them, from the moment this is made.
 pub struct LinkEvents {
     socket: TokioSocket,
     clock: Interval,
 }
 
 impl LinkEvents {
-    /// Subscribes to the links of the network namespace.
+    /// Subscribes to those of the network namespace.
     ///
     /// # Errors
     /// When the kernel refuses a netlink socket.
@@ -35,7 +48,9 @@ impl LinkEvents {
             rtnetlink::sys::AsyncSocket::new(NETLINK_ROUTE).map_err(DatapathError::Netlink)?;
         let raw = socket.socket_mut();
         raw.bind_auto().map_err(DatapathError::Netlink)?;
-        raw.add_membership(MulticastGroup::Link as u32).map_err(DatapathError::Netlink)?;
+        for group in GROUPS {
+            raw.add_membership(group as u32).map_err(DatapathError::Netlink)?;
+        }
         let mut clock = interval(LOOK_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self { socket, clock })
@@ -59,6 +74,7 @@ impl LinkEvents {
             }
         }
         while self.take_waiting(&mut event).is_ok() {}
+        self.clock.reset_after(LOOK_AGAIN);
     }
 
     fn take_waiting(&self, event: &mut Vec<u8>) -> io::Result<usize> {

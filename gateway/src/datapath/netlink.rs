@@ -46,6 +46,10 @@ pub(super) fn ask(protocol: isize, kind: u16, flags: u16, payload: &[u8]) -> io:
     message.set_flags(NLM_F_REQUEST | NLM_F_ACK | flags);
     bytes.extend_from_slice(payload);
     let mut socket = Socket::new(protocol)?;
+    // Otherwise a table is listed with all others.
+    if protocol == NETLINK_ROUTE {
+        socket.set_netlink_get_strict_chk(true)?;
+    }
     socket.bind_auto()?;
     socket.send(&bytes, 0)?;
     let mut answers = Vec::new();
@@ -110,6 +114,11 @@ fn pairs(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let (kind, length) = (found.kind(), found.value_length());
         Some((kind, found.into_inner().get(NLA_HEADER_SIZE..NLA_HEADER_SIZE + length)?))
     })
+}
+
+/// The kinds of all attributes.
+pub(super) fn kinds(attributes: &[u8]) -> Vec<u16> {
+    NlasIterator::new(attributes).flatten().map(|attribute| attribute.kind()).collect()
 }
 
 /// A number of two, four or eight bytes in the host's order.

@@ -118,8 +118,10 @@ impl Cost {
             let begin = Instant::now();
             datapath.apply(&targets(size, TARGETS))?;
             say("apply, ms", size, begin.elapsed().as_secs_f64() * 1e3);
-            self.runs(&mut ebpf, size)?;
+            self.runs(&mut datapath, &mut ebpf, size)?;
+            datapath.ensure_attached();
             self.forward("forwarded by xdp", Kind::OtherPort, size)?;
+            datapath.ensure_attached();
             self.forward("forwarded by xdp, target port", Kind::OtherAddress, size)?;
         }
         let size = self.arguments.sizes.last().copied().unwrap_or(0);
@@ -156,12 +158,14 @@ impl Cost {
         }
     }
 
-    /// Nanoseconds of each program by kind of packet, hot and random keys.
-    fn runs(&mut self, ebpf: &mut Ebpf, size: u32) -> Result<()> {
+    /// Nanoseconds of each program by kind of packet, hot and random keys; looks at the host as a gateway does
+    /// all the time.
+    fn runs(&mut self, datapath: &mut Datapath, ebpf: &mut Ebpf, size: u32) -> Result<()> {
         for kind in Kind::ALL {
             for (keys, count) in [("hot", 1), ("random", MANY)] {
                 let macs = self.macs;
                 self.measuring.set_frames((0..count).map(|n| frame(kind, n, size, macs)))?;
+                datapath.ensure_attached();
                 for hook in [Hook::Tc, Hook::Xdp] {
                     let value = self.measuring.cost(ebpf, hook, self.lan, self.arguments.runs)?;
                     say(&format!("{}: {}, {keys}", hook.name(), kind.name()), size, value);

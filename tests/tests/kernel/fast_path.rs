@@ -1,6 +1,7 @@
 //! The fast path beside plain forwarding: the same frames in, the same frames out.
 
 mod corpus;
+mod routing;
 mod switching;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("fast_path_is_refused_on_devices_that_mislead", switching::is_refused_on_devices_that_mislead),
     ("fast_path_survives_restart_and_is_switched_off", switching::survives_restart_and_is_switched_off),
     ("fast_path_follows_interfaces_made_anew", switching::follows_interfaces_made_anew),
+    ("fast_path_leaves_new_addresses_to_the_stack", routing::leaves_new_addresses_to_the_stack),
+    ("fast_path_obeys_new_rules", routing::obeys_new_rules),
+    ("fast_path_obeys_rp_filter_at_once", routing::obeys_rp_filter_at_once),
+    ("fast_path_asks_all_rules_without_a_gateway", routing::asks_all_rules_without_a_gateway),
 ];
 
 /// Both interfaces in the fast path.
@@ -62,7 +67,8 @@ fn generic_treats_frames_as_the_stack_does() -> Outcome {
 fn keeps_to_strict_reverse_path() -> Outcome {
     let network = network();
     network.shell("g", "sysctl -qw net.ipv4.conf.all.rp_filter=1");
-    compare(&network, NATIVE, &[("source behind another interface", "passed_source")])
+    let unchecked = ["source behind another interface", "from where no route leads"];
+    compare(&network, NATIVE, &unchecked.map(|name| (name, "passed_source")))
 }
 
 /// Sends every case through the stack and through the fast path; `other` says which cases count otherwise.

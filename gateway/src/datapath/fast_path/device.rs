@@ -5,7 +5,9 @@ use std::io;
 use aya::util::KernelVersion;
 use nix::net::if_::if_nametoindex;
 use portreeve_core::config::daemon::FastPathMode;
-use portreeve_ebpf::fast_path::{FORWARD, FastInterface, GENERIC, STRICT_SOURCE, WITHOUT_NEIGHBOUR};
+use portreeve_ebpf::fast_path::{
+    CHECKED_SOURCE, FORWARD, FastInterface, GENERIC, STRICT_SOURCE, WITHOUT_NEIGHBOUR,
+};
 
 use super::super::master::Master;
 use super::super::netlink::{self, ask_generic, attribute, find, number, values};
@@ -75,8 +77,10 @@ impl Device {
         }
         let all = sysctl(&["ipv4", "conf", "all", "rp_filter"])?.unwrap_or_default();
         let own = sysctl(&["ipv4", "conf", interface, "rp_filter"])?.unwrap_or_default();
-        if all.max(own) == "1" {
-            flags |= STRICT_SOURCE;
+        match all.max(own).as_str() {
+            "0" => {}
+            "1" => flags |= CHECKED_SOURCE | STRICT_SOURCE,
+            _ => flags |= CHECKED_SOURCE,
         }
         let [a, b, c, d, e, f] = self.mac;
         let mac = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);

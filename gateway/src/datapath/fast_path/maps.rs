@@ -19,7 +19,8 @@ pub(super) struct Maps {
     stats: PerCpuArray<MapData, u64>,
 }
 
-fn failed(name: &'static str) -> impl Fn(MapError) -> FastPathError {
+/// An error of the map of this name.
+pub(super) fn failed(name: &'static str) -> impl Fn(MapError) -> FastPathError {
     move |source| FastPathError::Map { name, source: Box::new(source) }
 }
 

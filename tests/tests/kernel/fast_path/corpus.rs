@@ -183,7 +183,7 @@ fn addresses(open: Ipv4Addr, open6: Ipv6Addr) -> Vec<Case> {
         from("from nobody, IPv6", "::", address),
         from("from the gateway itself", "10.77.2.1", "passed_source"),
         from("from a broadcast address", "10.77.1.255", "passed_source"),
-        from("from where no route leads", "10.99.0.1", "passed_source"),
+        from("from where no route leads", "10.99.0.1", "forwarded"),
     ]
 }
 

@@ -32,7 +32,7 @@ pub(super) fn leaves_targets_intercepted_and_closed() -> Outcome {
     Ok(())
 }
 
-fn value(counters: &[(&'static str, u64)], name: &str) -> u64 {
+pub(super) fn value(counters: &[(&'static str, u64)], name: &str) -> u64 {
     counters.iter().find(|(other, _)| *other == name).unwrap().1
 }
 
