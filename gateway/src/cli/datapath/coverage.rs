@@ -185,4 +185,26 @@ mod tests {
             assert_eq!((gateway.without_connection, gateway.balances), (without, balances), "{gateway:?}");
         }
     }
+
+    #[test]
+    fn people_read_both_equations_with_their_terms() {
+        let terms = vec![
+            (Part::Connection, "steered_established", 4),
+            (Part::Proxied, "steered_new", 2),
+            (Part::Proxied, "steered_time_wait", 0),
+            (Part::Dropped, "dropped_fragment", 1),
+        ];
+        let coverage = Coverage { seen: (7, 8), terms, attempts: 2, blocked: 0 };
+        let account = Account { ended: [("closed".to_owned(), 1)].into(), active: 0 };
+        let (kernel, gateway) = (Kernel::new(&coverage), Gateway::new(&account, &coverage, Some(0)));
+        let report = Report { balances: false, kernel, gateway: Some(gateway) };
+        assert_eq!(
+            report.text(&coverage),
+            "kernel: 7 to 8 frames for targets\n  = 4 of connections (steered_established 4)\n  \
+             + 2 first ones proxied (steered_new 2)\n  + 0 denied\n  \
+             + 1 dropped (dropped_fragment 1): balances\n\
+             gateway: 2 attempts + 0 blocked by policy\n  = 1 connections (closed 1, active 0)\n  \
+             + 1 without a connection (at most 0 may be): DOES NOT BALANCE"
+        );
+    }
 }
