@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("reverse_path_off_lets_any_source_in", reverse_path_off_lets_any_source_in),
     ("forwarding_off_leaves_targets_closed", forwarding_off_leaves_targets_closed),
     ("answers_to_a_borrowed_address_come_back", answers_to_a_borrowed_address_come_back),
+    ("answers_of_a_target_come_by_any_interface", answers_of_a_target_come_by_any_interface),
     ("router_on_the_way_lowers_the_mtu_of_a_user", router_on_the_way_lowers_the_mtu_of_a_user),
 ];
 
@@ -111,6 +112,29 @@ fn answers_to_a_borrowed_address_come_back() -> Outcome {
     assert_eq!(said, "server");
     assert!(gateway.counter("steered_return") >= 3, "SYN-ACK, the greeting, and its end");
     network.assert_rest_open();
+    Ok(())
+}
+
+/// Two links to the target, of which one leads there and the other back; unless the host wants it otherwise.
+fn answers_of_a_target_come_by_any_interface() -> Outcome {
+    let network = Network::new();
+    let server = network.side("s");
+    network.ip("g", &format!("link add wan1 type veth peer name eth1 netns {}", server.name()));
+    for (side, device, address) in [("g", "wan1", "10.77.3.1"), ("s", "eth1", "10.77.3.2")] {
+        network.ip(side, &format!("addr add {address}/24 dev {device}"));
+        network.shell(side, &format!("ethtool -K {device} tx off gro on >/dev/null"));
+        network.ip(side, &format!("link set {device} up"));
+    }
+    network.ip("s", &format!("route add {}/32 via 10.77.3.1", CLIENTS[0]));
+    network.shell("g", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.wan1.rp_filter=0");
+    let mut gateway = network.gateway("lan.10,wan0,wan1", "tcx")?;
+    gateway.command(APPLY)?;
+    let dial = format!("dial {} {}:22", CLIENTS[0], TARGETS[0]);
+    assert_eq!(gateway.command(&dial)?, "server");
+    assert!(gateway.counter("steered_return") >= 3, "SYN-ACK, the greeting, and its end");
+    assert_eq!(gateway.counter("dropped_reverse_path"), 0);
+    network.shell("g", "sysctl -qw net.ipv4.conf.wan1.rp_filter=1");
+    assert_ne!(gateway.command(&dial)?, "server");
     Ok(())
 }
 

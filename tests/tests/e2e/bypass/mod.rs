@@ -1,11 +1,12 @@
 //! Ways around the gateway: raw frames from the client's network, and what of them reaches a target.
 //!
 //! [`corpus`] holds the frames, [`scene`] sends them and judges what arrives, [`states`] does so in
-//! every state of the gateway. Out of scope: ARP and ND spoofing, which move the client elsewhere in
+//! every state of the gateway. [`forged_answers`] come to the gateway instead of a target. Out of scope: ARP and ND spoofing, which move the client elsewhere in
 //! the network instead of leading past the gateway.
 
 mod case;
 mod corpus;
+mod forged_answers;
 mod offloads;
 mod scene;
 mod states;
@@ -42,6 +43,7 @@ pub(crate) fn trials(_: &Arc<Beds>) -> Vec<Trial> {
     states::CHECKS
         .iter()
         .chain(surroundings::CHECKS)
+        .chain(forged_answers::CHECKS)
         .map(|check| {
             let run = check.run;
             let trial = Trial::test(format!("bypass::{}", check.name), move || {

@@ -89,7 +89,8 @@ impl Scene {
         self.until_control().with_context(|| case.name.clone())
     }
 
-    fn send(&self, frame: &[u8], deferred: Option<Deferred>) -> Result<()> {
+    /// Sends one frame at the client's end.
+    pub(super) fn send(&self, frame: &[u8], deferred: Option<Deferred>) -> Result<()> {
         self.sent.set(self.sent.get() + 1);
         match deferred {
             Some(deferred) => self.client.send_deferred(frame, deferred),
