@@ -4,7 +4,7 @@
 //! interfaces (veth, tap, virtio) up to a device that does the work.
 
 use portreeve_tests::frames::{
-    ETHERNET, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, PSH, SYN, TCP, TCP_HEADER, Tcp, checksum,
+    ETHERNET, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, PSH, SYN, TCP, TCP_HEADER, Tcp, UDP, checksum,
 };
 use portreeve_tests::topology::{OPEN6, SSH_PORT, TARGET4, TARGET6};
 use portreeve_tests::wire::Deferred;
@@ -35,13 +35,15 @@ pub(super) fn segments(lan: &Lan) -> Vec<Case> {
     cases
 }
 
-/// Frames to what is no target, whose sum is to be written where the target's port or address is.
+/// Frames that are not for a target, until their sum is written where the port, the address or the protocol is.
 pub(super) fn rewritten(lan: &Lan) -> Vec<Case> {
     let port =
         rewritten_port(lan).map(|(frame, sum)| ("IPv4: the port is written by the device", frame, sum));
     let address =
         rewritten_address(lan).map(|(frame, sum)| ("IPv6: the address is written by the device", frame, sum));
-    [port, address]
+    let protocol = rewritten_protocol(lan)
+        .map(|(frame, sum)| ("IPv6: the protocol is written by the device", frame, sum));
+    [port, address, protocol]
         .into_iter()
         .flatten()
         .map(|(name, frame, sum)| {
@@ -78,6 +80,27 @@ fn rewritten_address(lan: &Lan) -> Option<Rewritten> {
     };
     let frame = (1..=u16::MAX).map(frame).find(|frame| checksum(&frame[START..]) == wanted)?;
     Some((frame, (length(START), 0)))
+}
+
+/// UDP to the target, in whose place TCP is named. The source is chosen for the sum, which has the hop limit as the
+/// gateway leaves it.
+fn rewritten_protocol(lan: &Lan) -> Option<Rewritten> {
+    const START: usize = ETHERNET + 6;
+    const HOP_LIMIT: usize = START + 1;
+    let frame = |host: u16| {
+        let mut src = GHOST6.segments();
+        src[7] = host;
+        let src = src.into();
+        let segment = marked(SYN).bytes(std::net::IpAddr::V6(src), TARGET6.into());
+        lan.frame(&Ipv6::new(src, TARGET6, UDP).packet(&segment))
+    };
+    let becomes_tcp = |frame: &Vec<u8>| {
+        let mut sent = frame.clone();
+        sent[HOP_LIMIT] -= 1;
+        let [protocol, hops] = checksum(&sent[START..]).to_be_bytes();
+        protocol == TCP && hops > 0
+    };
+    Some(((1..=u16::MAX).map(frame).find(becomes_tcp)?, (length(START), 0)))
 }
 
 fn length(bytes: usize) -> u16 {
