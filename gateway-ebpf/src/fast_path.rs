@@ -37,20 +37,29 @@ pub const ROUTINGS: u32 = 2;
 /// interface may have in native mode alone.
 pub const EGRESS_GENERIC: u32 = 1 << 31;
 
-/// Most interfaces that take part.
+/// Most interfaces that take part; a power of two.
 pub const MAX_INTERFACES: u32 = 1024;
+const _: () = assert!(MAX_INTERFACES.is_power_of_two());
 
-/// An interface that takes part: value of the map, whose key is its index.
+/// The slot of the interface with an index. Two interfaces may have the same slot; one of them takes part.
+#[inline(always)]
+pub const fn slot(index: u32) -> u32 {
+    index & (MAX_INTERFACES - 1)
+}
+
+/// An interface that takes part: value of the map, at its [`slot`]. All zeros are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FastInterface {
+    /// Its index.
+    pub index: u32,
     /// Its hardware address; the bytes in memory are in the order of the wire.
     pub mac: [u16; 3],
     /// [`FORWARD`], [`STRICT_SOURCE`], [`GENERIC`], [`WITHOUT_NEIGHBOUR`], [`CHECKED_SOURCE`].
     pub flags: u16,
 }
 
-const _: () = assert!(size_of::<FastInterface>() == 8 && align_of::<FastInterface>() == 2);
+const _: () = assert!(size_of::<FastInterface>() == 12 && align_of::<FastInterface>() == 4);
 
 impl FastInterface {
     /// The key of the interface as an egress.
@@ -165,7 +174,7 @@ mod tests {
 
     #[test]
     fn modes_have_keys_of_their_own() {
-        let native = FastInterface { mac: [0; 3], flags: FORWARD };
+        let native = FastInterface { index: 7, mac: [0; 3], flags: FORWARD };
         let generic = FastInterface { flags: FORWARD | GENERIC, ..native };
         assert_eq!(native.egress_key(7), 7);
         assert_ne!(generic.egress_key(7), native.egress_key(7));

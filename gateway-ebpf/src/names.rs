@@ -51,8 +51,8 @@ pub const SLOT_V6: u32 = 1;
 
 /// XDP program of the fast path.
 pub const XDP_PROGRAM: &str = "portreeve_xdp";
-/// Hash: index of an interface to its [`FastInterface`](crate::fast_path::FastInterface).
-pub const FAST_INTERFACES: &str = "FAST_INTERFACES";
+/// Array: [`slot`](crate::fast_path::slot) of an interface to its [`FastInterface`](crate::fast_path::FastInterface).
+pub const FAST_SLOTS: &str = "FAST_SLOTS";
 /// Hash of devices: [egress key](crate::fast_path::FastInterface::egress_key) to the interface.
 pub const FAST_EGRESSES: &str = "FAST_EGRESSES";
 /// Per-CPU array: index of a [`FastPathReason`](crate::fast_path::FastPathReason) to a frame count.
@@ -67,4 +67,4 @@ pub const FAST_LOCAL_V6: &str = "FAST_LOCAL_V6";
 
 /// Maps of the fast path, which are pinned too.
 pub const FAST_PATH_MAPS: [&str; 6] =
-    [FAST_INTERFACES, FAST_EGRESSES, FAST_STATS, FAST_MAIN_UNTIL, FAST_LOCAL_V4, FAST_LOCAL_V6];
+    [FAST_SLOTS, FAST_EGRESSES, FAST_STATS, FAST_MAIN_UNTIL, FAST_LOCAL_V4, FAST_LOCAL_V6];

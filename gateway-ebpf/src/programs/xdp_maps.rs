@@ -7,12 +7,12 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use portreeve_ebpf::fast_path::{
-    FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES, MAX_LOCAL, ROUTINGS, Routing,
+    FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES, MAX_LOCAL, ROUTINGS, Routing, slot,
 };
 use portreeve_ebpf::targets::Words;
 
 #[map]
-static FAST_INTERFACES: HashMap<u32, FastInterface> = HashMap::with_max_entries(MAX_INTERFACES, 0);
+static FAST_SLOTS: Array<FastInterface> = Array::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FAST_EGRESSES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES, 0);
 #[map]
@@ -28,10 +28,12 @@ static FAST_LOCAL_V6: HashMap<Words, u8> = HashMap::with_max_entries(MAX_LOCAL, 
 #[inline(always)]
 #[expect(unsafe_code, reason = "the value is reached by pointer")]
 pub(crate) fn interface(index: u32) -> Option<FastInterface> {
-    let found = FAST_INTERFACES.get_ptr(index)?;
-    // SAFETY: a value of the map, whose memory stays while the program runs; eight bytes that user
-    // space may replace meanwhile, which at worst mixes the settings of two moments.
-    Some(unsafe { *found })
+    let found = FAST_SLOTS.get_ptr(slot(index))?;
+    // SAFETY: a value of the map, whose memory stays while the program runs; twelve bytes that user
+    // space may replace meanwhile, which at worst mixes the settings of two moments: a frame that does
+    // not go to the hardware address, or settings that it takes back.
+    let found = unsafe { *found };
+    (found.index == index).then_some(found)
 }
 
 /// Says that the frame leaves by the interface of an [egress key](FastInterface::egress_key); `false`

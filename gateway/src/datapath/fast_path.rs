@@ -22,7 +22,7 @@ use aya::programs::Xdp;
 use aya::util::KernelVersion;
 use nix::net::if_::if_indextoname;
 use portreeve_core::config::daemon::{DatapathConfig, FastPathMode};
-use portreeve_ebpf::fast_path::FastInterface;
+use portreeve_ebpf::fast_path::{FastInterface, slot};
 use portreeve_ebpf::names;
 
 pub use self::error::FastPathError;
@@ -57,6 +57,14 @@ struct Brought {
     wanted: BTreeMap<u32, FastInterface>,
     /// What is wrong with others, by name.
     problems: BTreeMap<String, DatapathError>,
+}
+
+impl Brought {
+    /// Refuses a device whose slot another has.
+    fn same_slot(&self, device: &Device) -> Option<FastPathError> {
+        let other = self.wanted.keys().find(|other| slot(**other) == slot(device.index))?;
+        Some(FastPathError::SameSlot { indices: (*other, device.index) })
+    }
 }
 
 /// Refuses what can be known before anything is changed, and switches off what an earlier process left
@@ -178,9 +186,10 @@ impl FastPath {
         for (interface, mode) in &self.configured {
             let Some(device) = Device::find(interface)? else { continue };
             match self.bring_one(ebpf, interface, *mode, &device) {
-                Ok(settings) => {
-                    brought.wanted.insert(device.index, settings);
-                }
+                Ok(settings) => match brought.same_slot(&device) {
+                    Some(error) => drop(brought.problems.insert(interface.clone(), error.into())),
+                    None => drop(brought.wanted.insert(device.index, settings)),
+                },
                 Err(error) => {
                     brought.problems.insert(interface.clone(), error);
                 }

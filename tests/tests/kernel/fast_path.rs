@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("fast_path_is_refused_beside_ipsec_policies", switching::is_refused_beside_ipsec_policies),
     ("fast_path_is_off_while_a_firewall_is_there", switching::is_off_while_a_firewall_is_there),
     ("fast_path_is_refused_on_devices_that_mislead", switching::is_refused_on_devices_that_mislead),
+    ("fast_path_is_refused_where_two_interfaces_share_a_slot", switching::is_refused_where_two_share_a_slot),
     ("fast_path_survives_restart_and_is_switched_off", switching::survives_restart_and_is_switched_off),
     ("fast_path_follows_interfaces_made_anew", switching::follows_interfaces_made_anew),
     ("fast_path_leaves_new_addresses_to_the_stack", routing::leaves_new_addresses_to_the_stack),

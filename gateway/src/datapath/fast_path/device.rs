@@ -84,7 +84,7 @@ impl Device {
         }
         let [a, b, c, d, e, f] = self.mac;
         let mac = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
-        Ok(FastInterface { mac, flags })
+        Ok(FastInterface { index: self.index, mac, flags })
     }
 }
 

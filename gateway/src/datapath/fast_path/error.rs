@@ -77,6 +77,17 @@ pub enum FastPathError {
         /// The interface.
         interface: String,
     },
+    /// Two interfaces have the same place in the map.
+    #[error(
+        "the indices {} and {} of two interfaces differ by a multiple of 1,024; make one of them anew, or take it \
+         out of datapath.fast_path",
+        indices.0,
+        indices.1
+    )]
+    SameSlot {
+        /// Both indices.
+        indices: (u32, u32),
+    },
     /// The kernel did not accept the program, or not on this interface.
     #[error("cannot attach the fast path to {interface}")]
     Attach {

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
-use portreeve_ebpf::fast_path::{FastInterface, FastPathReason};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use portreeve_ebpf::fast_path::{FastInterface, FastPathReason, slot};
 use portreeve_ebpf::names;
 
 use super::super::DatapathError;
 use super::super::pins::Pins;
 use super::error::FastPathError;
 
+/// What stands in a slot without an interface.
+const NONE: FastInterface = FastInterface { index: 0, mac: [0; 3], flags: 0 };
+
 /// The pinned maps.
 pub(super) struct Maps {
-    interfaces: HashMap<MapData, u32, FastInterface>,
+    slots: Array<MapData, FastInterface>,
     egresses: DevMapHash<MapData>,
     stats: PerCpuArray<MapData, u64>,
 }
@@ -40,7 +43,7 @@ impl Maps {
 
     fn open(mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>) -> Result<Self, DatapathError> {
         Ok(Self {
-            interfaces: map(names::FAST_INTERFACES)?.try_into().map_err(failed(names::FAST_INTERFACES))?,
+            slots: map(names::FAST_SLOTS)?.try_into().map_err(failed(names::FAST_SLOTS))?,
             egresses: map(names::FAST_EGRESSES)?.try_into().map_err(failed(names::FAST_EGRESSES))?,
             stats: map(names::FAST_STATS)?.try_into().map_err(failed(names::FAST_STATS))?,
         })
@@ -59,14 +62,13 @@ impl Maps {
             }
         }
         let there = self.interfaces()?;
+        for index in there.keys().filter(|index| !wanted.contains_key(index)) {
+            self.put(slot(*index), &NONE)?;
+        }
         for (index, settings) in wanted {
             if there.get(index) != Some(settings) {
-                let failed = failed(names::FAST_INTERFACES);
-                self.interfaces.insert(index, settings, 0).map_err(failed)?;
+                self.put(slot(*index), settings)?;
             }
-        }
-        for index in there.keys().filter(|index| !wanted.contains_key(index)) {
-            self.interfaces.remove(index).map_err(failed(names::FAST_INTERFACES))?;
         }
         let stale: Result<Vec<u32>, _> = self.egresses.keys().collect();
         for key in stale.map_err(failed(names::FAST_EGRESSES))?.iter().filter(|key| !keys.contains_key(key)) {
@@ -80,8 +82,13 @@ impl Maps {
 
     /// The interfaces that take part, by index.
     pub(super) fn interfaces(&self) -> Result<BTreeMap<u32, FastInterface>, FastPathError> {
-        let found: Result<BTreeMap<_, _>, _> = self.interfaces.iter().collect();
-        found.map_err(failed(names::FAST_INTERFACES))
+        let found: Result<Vec<FastInterface>, _> = self.slots.iter().collect();
+        let found = found.map_err(failed(names::FAST_SLOTS))?.into_iter().filter(|found| *found != NONE);
+        Ok(found.map(|settings| (settings.index, settings)).collect())
+    }
+
+    fn put(&mut self, slot: u32, settings: &FastInterface) -> Result<(), FastPathError> {
+        self.slots.set(slot, settings, 0).map_err(failed(names::FAST_SLOTS))
     }
 
     /// Frames by what became of them, summed over the CPUs, since the maps were made.

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 
+use portreeve_ebpf::fast_path::MAX_INTERFACES;
+
 use super::{GENERIC, NATIVE, counters, leave_tags, network};
 use crate::Outcome;
 use crate::network::{APPLY, Network, OPEN, PATIENCE, TARGETS, first_line, wait_for};
@@ -179,6 +181,23 @@ pub(super) fn is_refused_on_devices_that_mislead() -> Outcome {
     let _gateway = network.gateway(NATIVE, "tcx")?;
     network.ip("g", "link set wan0 master br0");
     wait_for(|| status(&network).unwrap().fast_path == ["lan.10"], "the fast path of a port to be off");
+    Ok(())
+}
+
+pub(super) fn is_refused_where_two_share_a_slot() -> Outcome {
+    let network = network();
+    let index: u32 = network.shell("g", "ip -o link show lan.10 | cut -d: -f1").trim().parse()?;
+    let add = |index: u32| {
+        network.ip("g", &format!("link add other0 index {index} type veth peer name other1"));
+        network.shell("g", "ethtool -K other0 rxvlan off");
+    };
+    add(index + MAX_INTERFACES);
+    let three = "lan.10:generic,other0:generic,wan0:generic";
+    let error = network.gateway(three, "tcx").err().unwrap_or_else(|| "started".to_owned());
+    assert!(error.contains("of two interfaces differ by a multiple of 1,024"), "{error}");
+    network.ip("g", "link del other0");
+    add(index + MAX_INTERFACES + 7);
+    network.gateway(three, "tcx")?;
     Ok(())
 }
 
