@@ -15,7 +15,8 @@ pub const WITHOUT_NEIGHBOUR: u16 = 8;
 /// Flag: there must be a route back to the source (`rp_filter` 1 or 2).
 pub const CHECKED_SOURCE: u16 = 16;
 
-/// Most addresses of the host's own in each family for which the [main table](Routing) is asked alone.
+/// Most addresses of the host's own in each family for which the [main table](Routing) is asked alone; the
+/// maps take twice as many, so that new ones are there before others go.
 pub const MAX_LOCAL: u32 = 4096;
 
 /// A family of addresses: the index at which the time stands until which its main table decides.

@@ -20,9 +20,9 @@ static FAST_STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(FAST_PATH_RE
 #[map]
 static FAST_MAIN_UNTIL: Array<u64> = Array::with_max_entries(ROUTINGS, 0);
 #[map]
-static FAST_LOCAL_V4: HashMap<u32, u8> = HashMap::with_max_entries(MAX_LOCAL, 0);
+static FAST_LOCAL_V4: HashMap<u32, u8> = HashMap::with_max_entries(2 * MAX_LOCAL, 0);
 #[map]
-static FAST_LOCAL_V6: HashMap<Words, u8> = HashMap::with_max_entries(MAX_LOCAL, 0);
+static FAST_LOCAL_V6: HashMap<Words, u8> = HashMap::with_max_entries(2 * MAX_LOCAL, 0);
 
 /// The interface of an index, if it takes part.
 #[inline(always)]

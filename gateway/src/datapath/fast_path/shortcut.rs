@@ -86,16 +86,6 @@ fn fill<K: Pod + Eq + Hash + Ord>(
     wanted: &BTreeSet<K>,
 ) -> Result<(), MapError> {
     let there = map.keys().collect::<Result<BTreeSet<_>, _>>()?;
-    // The map has room for as many as there may be, and not for those that go as well.
-    let full =
-        there.union(wanted).count() > usize::try_from(portreeve_ebpf::fast_path::MAX_LOCAL).unwrap_or(0);
-    let gone = || there.difference(wanted);
-    if full {
-        gone().try_for_each(|key| map.remove(key))?;
-    }
     wanted.difference(&there).try_for_each(|key| map.insert(key, 0, 0))?;
-    if !full {
-        gone().try_for_each(|key| map.remove(key))?;
-    }
-    Ok(())
+    there.difference(wanted).try_for_each(|key| map.remove(key))
 }
