@@ -189,7 +189,7 @@ pub(super) fn is_refused_where_two_share_a_slot() -> Outcome {
     let index: u32 = network.shell("g", "ip -o link show lan.10 | cut -d: -f1").trim().parse()?;
     let add = |index: u32| {
         network.ip("g", &format!("link add other0 index {index} type veth peer name other1"));
-        network.shell("g", "ethtool -K other0 rxvlan off");
+        network.shell("g", "ethtool -K other0 rxvlan off tx off");
     };
     add(index + MAX_INTERFACES);
     let three = "lan.10:generic,other0:generic,wan0:generic";
