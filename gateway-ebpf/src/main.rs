@@ -3,8 +3,9 @@
 //! Compiled for `target_arch = "bpf"`; on a host the binary is an empty stub, so that the workspace
 //! builds without an eBPF toolchain.
 //!
-//! Invariant of TC and socket lookup: what is no target is left to others untouched; what is a target
-//! reaches one of our sockets or nobody. There is no path on which a failure lets a target through.
+//! Invariant of TC and socket lookup: what is for a target reaches one of our sockets or nobody, and there is
+//! no path on which a failure lets it through. What is not is left to others untouched, but for answers to
+//! and errors about our own connections, and for packets that a later device would make others of.
 //! Invariant of XDP: it forwards what it understands in full and what is no target's; all else, and
 //! every failure, is left to the stack untouched, where TC is.
 

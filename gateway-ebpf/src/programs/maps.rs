@@ -1,7 +1,8 @@
 //! The maps and globals, and the only code that touches them.
 //!
-//! The static names are the names in [`portreeve_ebpf::names`]. User space pins the maps; the
-//! programs never write any of them but the counters.
+//! The static names are the names in [`portreeve_ebpf::names`]. Of the maps that user space pins the
+//! programs write the counters alone. Rates, parked packets and blocked flows are the programs' own: they
+//! begin anew with each load. Decides nothing.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
@@ -9,13 +10,13 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SockMap};
 use portreeve_ebpf::rules::{BANKS, BankHeader, Flow, MAX_RULES, Rule};
-
-use super::parse::Packet;
 use portreeve_ebpf::stats::{ATTEMPTS, COUNTERS, Reason, SEEN};
 use portreeve_ebpf::targets::{
     ALL_PORTS, ANY_TARGET, FAMILY_V4, MAX_ADDRESSES, MAX_PORT_SETS, MAX_PREFIXES, PREFIX_KEY_HEAD_BITS,
     PortBits, PortSetId, TargetKey, Words,
 };
+
+use super::parse::Packet;
 
 #[map]
 static TARGETS: HashMap<TargetKey, PortSetId> =

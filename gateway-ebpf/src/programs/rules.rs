@@ -1,4 +1,7 @@
 //! Network policies that need no more than addresses and ports.
+//!
+//! Asks the rules in force about a flow, and reports what they block. Does not drop or answer: the caller
+//! does. Flows that no rule holds are decided by user space, which asks all policies again.
 
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::rules::{BankHeader, BlockedFlow, Flow, MAX_RULES, Number, USER_SPACE};

@@ -58,9 +58,7 @@ pub(super) fn apply(datapath: &mut Datapath, policy: &PolicySnapshot) -> Result<
     if let Some(stopped) = &rules.stopped {
         tracing::info!("{stopped}");
     }
-    let applied = datapath.apply(&policy.infrastructure.steered())?;
-    datapath.apply_rules(&rules)?;
-    Ok(applied)
+    datapath.apply_policy(&policy.infrastructure.steered(), &rules)
 }
 
 /// Opens the access log anew, for rotation.

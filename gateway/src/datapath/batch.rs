@@ -1,6 +1,7 @@
 //! Many entries of a map with one system call, which aya 0.14 cannot.
 //!
-//! `bpf(2)` with `BPF_MAP_UPDATE_BATCH`, `BPF_MAP_DELETE_BATCH`, `BPF_MAP_LOOKUP_BATCH` (kernel 5.6 and later; LPM tries 5.8 and later).
+//! `bpf(2)` with `BPF_MAP_UPDATE_BATCH`, `BPF_MAP_DELETE_BATCH`, `BPF_MAP_LOOKUP_BATCH` (kernel 5.6 and later; LPM tries
+//! 5.8 and later).
 //! Knows nothing of what keys and values mean.
 
 #![expect(unsafe_code, reason = "aya 0.14 has no batch operations")]

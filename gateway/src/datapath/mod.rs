@@ -1,7 +1,7 @@
 //! Steering: kernel programs, their maps, and the routes that deliver steered packets.
 //!
 //! [`Datapath`] is the handle of the daemon, in the order of its steps: [`Datapath::attach`] brings the
-//! programs to the interfaces, [`Datapath::apply`] makes the targets of a policy targets, and
+//! programs to the interfaces, [`Datapath::apply_policy`] gives them the targets and rules of a policy, and
 //! [`Datapath::listen`] lets connections to them in; until then they are dropped. Then it attaches
 //! interfaces that are made anew, and reads counters. [`detach`] and [`status`] work on pins and
 //! interfaces, without a daemon.
@@ -230,12 +230,20 @@ impl Datapath {
         Ok(applied(&steps))
     }
 
-    /// Blocks what these rules block, and nothing else; the old ones hold until all of these are there.
+    /// [`Self::apply`], and blocks what these rules block and nothing else.
     ///
     /// # Errors
-    /// When the kernel refuses a step; the old rules then hold.
-    pub fn apply_rules(&mut self, rules: &AddressRules) -> Result<(), DatapathError> {
-        self.maps.rules.set(rules)
+    /// As [`Self::apply`]; the old rules then hold too.
+    pub fn apply_policy(
+        &mut self,
+        steered: &Steered,
+        rules: &AddressRules,
+    ) -> Result<Applied, DatapathError> {
+        let previous = self.maps.rules.set(rules)?;
+        self.apply(steered).map_err(|error| match self.maps.rules.restore(previous) {
+            Ok(()) => error,
+            Err(undo) => DatapathError::HalfApplied { source: Box::new(error), undo: Box::new(undo) },
+        })
     }
 
     /// The reader of the flows that were blocked, once; within an async runtime.

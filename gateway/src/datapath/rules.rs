@@ -28,6 +28,13 @@ pub(super) struct Rules {
     before: BTreeMap<Arc<str>, u64>,
 }
 
+/// What was in force before [`Rules::set`].
+pub(super) struct Previous {
+    header: BankHeader,
+    policies: Vec<Arc<str>>,
+    before: BTreeMap<Arc<str>, u64>,
+}
+
 impl Rules {
     /// Takes the maps. The rules of an earlier process stay in force until [`Self::set`].
     pub(super) fn open(
@@ -42,9 +49,10 @@ impl Rules {
         })
     }
 
-    /// Puts rules in force. Where the kernel refuses that, the old ones stay.
-    pub(super) fn set(&mut self, wanted: &AddressRules) -> Result<(), DatapathError> {
-        let bank = (self.header()?.bank + 1) % BANKS;
+    /// Puts rules in force, and says what was. Where the kernel refuses that, the old ones stay.
+    pub(super) fn set(&mut self, wanted: &AddressRules) -> Result<Previous, DatapathError> {
+        let header = self.header()?;
+        let bank = (header.bank + 1) % BANKS;
         let cpus = nr_cpus().map_err(|(_, source)| stats_failed(source))?;
         for (index, rule) in (bank * MAX_RULES..).zip(&wanted.rules) {
             self.rules.set(index, kernel_rule(rule), 0).map_err(failed(names::RULES))?;
@@ -56,8 +64,16 @@ impl Rules {
         let before = self.counters()?;
         let rules = u32::try_from(wanted.rules.len()).unwrap_or(MAX_RULES).min(MAX_RULES);
         self.in_force.set(0, BankHeader { bank, rules }, 0).map_err(failed(names::RULES_IN_FORCE))?;
-        self.before = before;
-        self.policies.clone_from(&wanted.policies);
+        let before = std::mem::replace(&mut self.before, before);
+        let policies = std::mem::replace(&mut self.policies, wanted.policies.clone());
+        Ok(Previous { header, policies, before })
+    }
+
+    /// Puts what was in force again: its bank was not touched since.
+    pub(super) fn restore(&mut self, previous: Previous) -> Result<(), DatapathError> {
+        self.in_force.set(0, previous.header, 0).map_err(failed(names::RULES_IN_FORCE))?;
+        self.policies = previous.policies;
+        self.before = previous.before;
         Ok(())
     }
 

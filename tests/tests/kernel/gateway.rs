@@ -20,6 +20,8 @@ use portreeve::datapath::loader::TcMechanism;
 use portreeve::datapath::{Datapath, DatapathError, LinkEvents, Warning};
 use portreeve::listener::socket::{self, ListenerPorts, Listeners};
 use portreeve_core::config::daemon::{DatapathConfig, FastPathMode, ReversePath};
+use portreeve_core::net::flow_box::{FlowBox, Span};
+use portreeve_core::network_policy::address_rules::{AddressRule, AddressRules, AddressVerdict};
 use portreeve_core::port::PortSet;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -126,6 +128,10 @@ async fn serve(config: DatapathConfig, mechanism: TcMechanism) -> ExitCode {
                 );
             }
             "dial" => say(&format!("ok {}", dial(rest))),
+            "block" => {
+                let targets = rest.split_whitespace().map(target).collect();
+                answer(datapath.apply_policy(&targets, &block_all()).map(|_| "blocked".to_owned()));
+            }
             "many" => answer(apply_many(&mut datapath, rest)),
             "counters" => answer(datapath.counters().map(|counters| words(counters.packets))),
             "fast" => answer(datapath.counters().map(|counters| words(counters.fast_path))),
@@ -153,6 +159,14 @@ fn apply_many(datapath: &mut Datapath, words: &str) -> Result<String, DatapathEr
 
 fn words(counters: Vec<(&'static str, u64)>) -> String {
     counters.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
+}
+
+/// One rule, which blocks every flow.
+fn block_all() -> AddressRules {
+    let (addresses, ports) = (Span { first: 0, last: u128::MAX }, Span { first: 0, last: u16::MAX });
+    let flows = FlowBox { family: None, src: addresses, dst: addresses, src_port: ports, dst_port: ports };
+    let rule = AddressRule { flows, verdict: AddressVerdict::Block, policy: 0 };
+    AddressRules { rules: vec![rule], policies: vec!["all".into()], stopped: None }
 }
 
 /// `FROM TO`: connects in the name of another address, and answers with the first line that comes.

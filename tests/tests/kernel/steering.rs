@@ -264,11 +264,19 @@ fn refused_targets_leave_the_old_ones() -> Outcome {
     // The addresses are in before the kernel refuses the prefix.
     let error = gateway.command("many 20.0.0.0 1000 30.0.0.0/8@22").unwrap_err();
     assert!(error.starts_with("error map PREFIXES"), "{error}");
+    // Nor do the rules of the policy that was refused hold.
+    let error = gateway.command("block 20.0.0.0/32@22 30.0.0.0/8@22").unwrap_err();
+    assert!(error.starts_with("error map PREFIXES"), "{error}");
     let status = status(&network).unwrap();
     assert_eq!(status.targets, 2 + 2 * MAX_PREFIXES as usize, "the targets and what fills the trie");
     network.assert_targets_intercepted();
     network.assert_rest_open();
     assert_eq!(gateway.command(APPLY)?, "+0 -0 ~0");
+    gateway.command(&APPLY.replace("apply", "block"))?;
+    for to in TARGETS {
+        let error = network.greeting(to, 22).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{to}: {error}");
+    }
     Ok(())
 }
 

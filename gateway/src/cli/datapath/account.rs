@@ -1,4 +1,6 @@
 //! The daemon's own account of its connections, from its metrics.
+//!
+//! Only reads what they say; what it should be is for [`super::coverage`].
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
