@@ -13,10 +13,13 @@
 
 mod channels;
 mod error;
+mod events;
 mod file;
+mod inspector;
 pub mod recipient;
 pub mod spool;
 mod stream;
+mod writer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use std::time::SystemTime;
 
 use portreeve_core::envelope::{ExitHeader, LogKind, Packer, Packet, RecipientKey};
 use portreeve_core::id::SessionId;
-use portreeve_core::record::{ChannelKind, ChannelNumber, EventLine, Exit, Pty, RecordEvent, Source};
+use portreeve_core::record::{ChannelKind, ChannelNumber, Exit, RecordEvent, Source};
 use portreeve_core::utc::UtcTime;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -33,9 +36,12 @@ use tracing::warn;
 
 use channels::Channels;
 pub use error::RecordingError;
+use events::{EventsFile, event_line};
 use file::SealedFile;
+use inspector::Inspector;
 use spool::{CreateError, SessionDirectory, Spool};
 use stream::{LogStream, SessionFailure, micros};
+use writer::Inspection;
 
 /// A recording that is sure to have its files, and holds nothing yet. Dropping it removes them.
 pub struct Reservation {
@@ -65,7 +71,7 @@ struct Recording {
     recipient: RecipientKey,
     start: Start,
     command_logging: bool,
-    events: Arc<LogStream>,
+    events: EventsFile,
     channels: Channels,
     failure: SessionFailure,
     finished: AtomicBool,
@@ -111,13 +117,18 @@ impl Recorder {
     pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
         let session = &self.session;
         session.check()?;
-        session.write_event(event).await?;
+        session.events.add(event).await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
         match event {
             RecordEvent::ChannelOpen { channel, kind, .. } => session.open_channel(*channel, kind).await,
-            RecordEvent::Pty { channel, pty } => session.set_pty(*channel, pty),
             RecordEvent::Exit { channel, exit } => session.set_exit(*channel, exit),
             RecordEvent::ChannelClosed { channel, .. } => session.channels.close(*channel),
+            RecordEvent::Pty { channel, .. }
+            | RecordEvent::WindowChange { channel, .. }
+            | RecordEvent::Shell { channel }
+            | RecordEvent::Exec { channel, .. }
+            | RecordEvent::Subsystem { channel, .. }
+            | RecordEvent::Signal { channel, .. } => session.request(*channel, event),
             _ => Ok(()),
         }
     }
@@ -159,13 +170,14 @@ impl Recorder {
     /// The first [`RecordingError`]; what could be closed is closed all the same.
     pub async fn finish(self, last: RecordEvent) -> Result<(), RecordingError> {
         let session = &self.session;
-        let written = session.write_event(&last).await;
-        let streams = session.channels.streams();
-        let closed = close_all(streams, &session.events).await;
+        // What was found in the channels comes before the last event.
+        let closed = close_all(session.channels.streams()).await;
+        let written = session.events.add(&last).await;
+        let events_closed = session.events.close().await;
         let path = session.directory.path();
         let renamed = session.directory.finish().await.map_err(|error| RecordingError::rename(path, error));
         session.finished.store(true, Ordering::Release);
-        session.check().and(written).and(closed).and(renamed)
+        session.check().and(closed).and(written).and(events_closed).and(renamed)
     }
 }
 
@@ -193,7 +205,11 @@ impl Reservation {
             recipient,
             start,
             command_logging,
-            events: Arc::new(LogStream::start(events, packer, start.monotonic, Arc::clone(&failure))),
+            events: EventsFile::new(
+                LogStream::start(events, packer, start.monotonic, Arc::clone(&failure), None),
+                start,
+                command_logging,
+            ),
             channels: Channels::default(),
             failure,
             finished: AtomicBool::new(false),
@@ -203,10 +219,6 @@ impl Reservation {
 }
 
 impl Recording {
-    async fn write_event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
-        self.events.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await
-    }
-
     async fn open_channel(&self, channel: ChannelNumber, kind: &ChannelKind) -> Result<(), RecordingError> {
         self.channels.check_new(channel)?;
         let stream = if self.command_logging && matches!(kind, ChannelKind::Session) {
@@ -227,11 +239,17 @@ impl Recording {
             SealedFile::create(&path, &recipient, LogKind::Channel, wall)
         });
         let file = created.await.unwrap_or(Err(stopped))?;
-        Ok(LogStream::start(file, Packer::default(), monotonic, Arc::clone(&self.failure)))
+        let inspection = Inspection { inspector: Inspector::default(), found: self.events.clone() };
+        let failure = Arc::clone(&self.failure);
+        Ok(LogStream::start(file, Packer::default(), monotonic, failure, Some(inspection)))
     }
 
-    fn set_pty(&self, channel: ChannelNumber, pty: &Pty) -> Result<(), RecordingError> {
-        self.channels.stream(channel)?.map_or(Ok(()), |stream| stream.set_pty(pty.into()))
+    fn request(&self, channel: ChannelNumber, event: &RecordEvent) -> Result<(), RecordingError> {
+        let Some(stream) = self.channels.stream(channel)? else { return Ok(()) };
+        if let RecordEvent::Pty { pty, .. } = event {
+            stream.set_pty(pty.into())?;
+        }
+        stream.request(event)
     }
 
     fn set_exit(&self, channel: ChannelNumber, exit: &Exit) -> Result<(), RecordingError> {
@@ -251,11 +269,11 @@ impl Drop for Recording {
             return;
         }
         let streams = self.channels.streams();
-        let (events, path) = (Arc::clone(&self.events), self.directory.path().to_owned());
+        let (events, path) = (self.events.clone(), self.directory.path().to_owned());
         if let Ok(runtime) = Handle::try_current() {
             let rename = self.directory.finish();
             runtime.spawn(async move {
-                let closed = close_all(streams, &events).await;
+                let closed = close_all(streams).await.and(events.close().await);
                 let renamed = rename.await.map_err(|error| RecordingError::rename(&path, error));
                 if let Err(error) = closed.and(renamed) {
                     warn!(path = %path.display(), %error, "an abandoned recording could not be closed");
@@ -265,7 +283,7 @@ impl Drop for Recording {
     }
 }
 
-async fn close_all(streams: Vec<Arc<LogStream>>, events: &LogStream) -> Result<(), RecordingError> {
+async fn close_all(streams: Vec<Arc<LogStream>>) -> Result<(), RecordingError> {
     let mut outcome = Ok(());
     for stream in &streams {
         stream.begin_close();
@@ -273,18 +291,7 @@ async fn close_all(streams: Vec<Arc<LogStream>>, events: &LogStream) -> Result<(
     for stream in &streams {
         outcome = outcome.and(stream.close().await);
     }
-    outcome.and(events.close().await)
-}
-
-fn event_line(
-    event: &RecordEvent,
-    start: Start,
-    command_logging: bool,
-    elapsed: std::time::Duration,
-) -> Result<Vec<u8>, RecordingError> {
-    let line = EventLine::new(event.clone(), start.wall, elapsed);
-    let line = if command_logging { line } else { line.withhold() };
-    line.to_json().map_err(|error| RecordingError::Event(Arc::new(error)))
+    outcome
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod host_key;
 pub mod id;
 pub mod identity;
 pub mod infrastructure;
+pub mod inspection;
 pub mod login;
 pub mod net;
 pub mod network_policy;

@@ -60,6 +60,8 @@ pub(super) struct SealedFile {
     path: PathBuf,
     sealer: Sealer,
     header: Header,
+    /// Bytes of data appended so far.
+    data_bytes: u64,
     sink: Box<dyn Sink>,
 }
 
@@ -101,7 +103,7 @@ impl SealedFile {
             recipient: Some(recipient.id()),
             blocks: None,
         };
-        Ok(Self { path: path.into(), sealer, header, sink })
+        Ok(Self { path: path.into(), sealer, header, data_bytes: 0, sink })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -110,9 +112,11 @@ impl SealedFile {
 
     /// Seals a batch and appends it; gives its buffer back for reuse.
     pub(super) fn append(&mut self, batch: Batch) -> Result<Vec<u8>, RecordingError> {
+        let data_bytes = batch.data_bytes();
         let sealed = self.sealer.seal(batch).map_err(|e| RecordingError::seal(&self.path, e))?;
         if !sealed.is_empty() {
             self.sink.append(&sealed).map_err(|e| RecordingError::write(&self.path, e))?;
+            self.data_bytes += data_bytes;
         }
         Ok(sealed)
     }
@@ -124,12 +128,8 @@ impl SealedFile {
     }
 
     /// Writes the final header.
-    pub(super) fn finish(
-        &mut self,
-        data_bytes: u64,
-        exit_data: Option<ExitHeader>,
-    ) -> Result<(), RecordingError> {
-        self.header.data_size = data_bytes;
+    pub(super) fn finish(&mut self, exit_data: Option<ExitHeader>) -> Result<(), RecordingError> {
+        self.header.data_size = self.data_bytes;
         self.header.exit_data = exit_data;
         self.header.blocks = Some(self.sealer.blocks());
         self.rewrite_header()

@@ -3,19 +3,22 @@
 //! Invariants: what was added is on its way to the disk when [`BATCH`] bytes of it are there, or
 //! [`SEAL_AFTER`] after it arrived, whichever comes first; at most [`MAX_PENDING`] bytes and one more
 //! message wait in memory, then callers wait; a failed write is told to every later caller. While
-//! nothing arrives nothing runs. Sealing and writing happen on the blocking pool, one batch at a time.
+//! nothing arrives nothing runs. Looking at what arrived, sealing and writing happen on the blocking pool, one
+//! batch at a time.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portreeve_core::envelope::{Batch, ExitHeader, MAX_BLOCK, Packer, Packet, PtyHeader};
-use portreeve_core::record::Source;
+use portreeve_core::envelope::{ExitHeader, MAX_BLOCK, Packer, Packet, PtyHeader};
+use portreeve_core::record::{RecordEvent, Source};
 use tokio::sync::{Notify, SetOnce};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::RecordingError;
 use super::file::SealedFile;
+use super::inspector::Inspector;
+use super::writer::{Inspection, Work, Writer};
 
 /// The longest that anything waits to be sealed while the disk keeps up.
 pub(super) const SEAL_AFTER: Duration = Duration::from_millis(400);
@@ -54,6 +57,10 @@ struct State {
     oldest: Option<Instant>,
     pty: Option<PtyHeader>,
     exit: Option<ExitHeader>,
+    /// What was asked for on the channel since the writer last looked.
+    requests: Vec<RecordEvent>,
+    /// When the inspector wants to look again though nothing arrives.
+    look_again: Option<Instant>,
     phase: Phase,
 }
 
@@ -64,15 +71,6 @@ enum Phase {
     Failed(RecordingError),
 }
 
-/// What the writer does next.
-struct Work {
-    batch: Batch,
-    pty: Option<PtyHeader>,
-    finish: Option<(u64, Option<ExitHeader>)>,
-    /// Whether more is likely to come at once.
-    busy: bool,
-}
-
 impl LogStream {
     /// Starts the writer of `file`, to which `packer` has added all that was written so far; times
     /// count from `started`. Must be called within a tokio runtime.
@@ -81,8 +79,17 @@ impl LogStream {
         packer: Packer,
         started: Instant,
         session_failure: SessionFailure,
+        inspection: Option<Inspection>,
     ) -> Self {
-        let state = State { packer, oldest: None, pty: None, exit: None, phase: Phase::Open };
+        let state = State {
+            packer,
+            oldest: None,
+            pty: None,
+            exit: None,
+            requests: Vec::new(),
+            look_again: None,
+            phase: Phase::Open,
+        };
         let shared = Arc::new(Shared {
             started,
             session_failure,
@@ -90,7 +97,7 @@ impl LogStream {
             work: Notify::new(),
             progress: Notify::new(),
         });
-        tokio::spawn(write_all(Arc::clone(&shared), file));
+        tokio::spawn(write_all(Arc::clone(&shared), file, inspection));
         Self { shared }
     }
 
@@ -134,6 +141,16 @@ impl LogStream {
         let mut state = self.shared.lock();
         state.check_open()?;
         state.pty = Some(pty);
+        state.oldest.get_or_insert_with(Instant::now);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Tells the inspector what was asked for, with the next write.
+    pub(super) fn request(&self, event: &RecordEvent) -> Result<(), RecordingError> {
+        let mut state = self.shared.lock();
+        state.check_open()?;
+        state.requests.push(event.clone());
         state.oldest.get_or_insert_with(Instant::now);
         self.shared.work.notify_one();
         Ok(())
@@ -213,7 +230,8 @@ impl State {
 
     /// Whether the writer has something to do now; if not, when at the latest.
     fn due(&self, now: Instant) -> Result<(), Option<Instant>> {
-        let deadline = self.oldest.map(|oldest| oldest + SEAL_AFTER);
+        let sealing = self.oldest.map(|oldest| oldest + SEAL_AFTER);
+        let deadline = sealing.into_iter().chain(self.look_again).min();
         let full = self.packer.pending() >= BATCH;
         let closing = matches!(self.phase, Phase::Closing);
         if closing || full || deadline.is_some_and(|deadline| deadline <= now) {
@@ -228,8 +246,9 @@ impl State {
         let batch = self.packer.take(spare);
         self.oldest = None;
         let closing = matches!(self.phase, Phase::Closing);
-        let finish = closing.then(|| (self.packer.data_bytes(), self.exit.take()));
-        Work { batch, pty: self.pty.take(), finish, busy }
+        let finish = closing.then(|| self.exit.take());
+        self.look_again = None;
+        Work { batch, pty: self.pty.take(), requests: std::mem::take(&mut self.requests), finish, busy }
     }
 }
 
@@ -274,6 +293,11 @@ impl Shared {
         }
     }
 
+    /// Wakes the writer at `deadline`, in microseconds since the session started.
+    fn look_again(&self, deadline: Option<u64>) {
+        self.lock().look_again = deadline.map(|micros| self.started + Duration::from_micros(micros));
+    }
+
     fn end(&self, phase: Phase) {
         if let Phase::Failed(error) = &phase {
             // Only the first one counts.
@@ -299,37 +323,38 @@ impl Drop for Ending {
     }
 }
 
-async fn write_all(shared: Arc<Shared>, mut file: SealedFile) {
+async fn write_all(shared: Arc<Shared>, file: SealedFile, inspection: Option<Inspection>) {
     let ending = Ending { shared: Arc::clone(&shared), path: file.path().into() };
+    let (inspector, found) = inspection.map(|Inspection { inspector, found }| (inspector, found)).unzip();
+    let mut writer = Writer { file, inspector };
     let mut spare = Vec::new();
     loop {
         let work = shared.next_work(spare).await;
         shared.progress.notify_waiters();
         let (last, busy) = (work.finish.is_some(), work.busy);
-        let written = tokio::task::spawn_blocking(move || write(&mut file, work).map(|spare| (file, spare)));
-        match written.await {
-            Ok(Ok((written, buffer))) => {
-                file = written;
-                spare = if busy { buffer } else { Vec::new() };
+        let now = micros(shared.elapsed());
+        let written = tokio::task::spawn_blocking(move || writer.write(work, now).map(|done| (writer, done)));
+        let done = match written.await {
+            Ok(Ok((written, done))) => {
+                writer = written;
+                done
             }
             Ok(Err(error)) => return shared.end(Phase::Failed(error)),
             Err(_) => return drop(ending),
+        };
+        if let Some(found) = &found {
+            for event in &done.found {
+                if let Err(error) = found.add(event).await {
+                    return shared.end(Phase::Failed(error));
+                }
+            }
+            shared.look_again(writer.inspector.as_ref().and_then(Inspector::deadline));
         }
         if last {
             return shared.end(Phase::Closed);
         }
+        spare = if busy { done.spare } else { Vec::new() };
     }
-}
-
-fn write(file: &mut SealedFile, work: Work) -> Result<Vec<u8>, RecordingError> {
-    if let Some(pty) = work.pty {
-        file.set_pty(pty)?;
-    }
-    let spare = file.append(work.batch)?;
-    if let Some((data_bytes, exit)) = work.finish {
-        file.finish(data_bytes, exit)?;
-    }
-    Ok(spare)
 }
 
 /// Whole microseconds.

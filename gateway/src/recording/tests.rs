@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
-use portreeve_core::envelope::{Header, OpenError, Opener, RecipientPrivateKey};
-use portreeve_core::record::WITHHELD;
+use portreeve_core::envelope::{Batch, Header, OpenError, Opener, RecipientPrivateKey};
+use portreeve_core::inspection::ChannelInspector;
+use portreeve_core::record::{EventLine, Pty, WITHHELD};
 
 use super::file::{Sink, disk_sink};
 use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
@@ -378,7 +379,97 @@ fn stream_into(sink: Box<dyn Sink>) -> LogStream {
     let key = private_key().recipient_key();
     let started = UtcTime::from_unix_seconds(1_700_000_000);
     let file = SealedFile::new(Path::new("/spool/channel-0.log"), &key, LogKind::Channel, started, sink);
-    LogStream::start(file.unwrap(), Packer::default(), Instant::now(), SessionFailure::default())
+    LogStream::start(file.unwrap(), Packer::default(), Instant::now(), SessionFailure::default(), None)
+}
+
+/// Holds what the client sends until a deadline, then keeps it, or leaves it out if it is a secret.
+#[derive(Default)]
+struct Holding {
+    held: Packer,
+    since: Option<u64>,
+    asked: Vec<RecordEvent>,
+}
+
+impl Holding {
+    const FOR: u64 = 100_000;
+
+    fn tell(what: &str) -> RecordEvent {
+        RecordEvent::Refused { channel: Some(CHANNEL), what: what.into() }
+    }
+}
+
+impl ChannelInspector for Holding {
+    fn request(&mut self, event: &RecordEvent) {
+        self.asked.push(event.clone());
+    }
+
+    fn packets(&mut self, batch: Batch, now: u64, found: &mut Vec<RecordEvent>) -> Batch {
+        let mut kept = Packer::default();
+        for packet in batch.packets() {
+            if packet.source == Source::Target {
+                kept.push(packet);
+            } else if packet.data == b"secret" {
+                found.push(Self::tell("left out"));
+            } else {
+                self.held.push(packet);
+                self.since.get_or_insert(now);
+            }
+        }
+        if self.since.is_some_and(|since| since + Self::FOR <= now) {
+            found.push(Self::tell("released"));
+            self.since = None;
+            for packet in self.held.take(Vec::new()).packets() {
+                kept.push(Packet { elapsed: now, ..packet });
+            }
+        }
+        kept.take(Vec::new())
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.since.map(|since| since + Self::FOR)
+    }
+
+    fn finish(&mut self, _: u64, found: &mut Vec<RecordEvent>) -> Batch {
+        found.push(Self::tell(&format!("{} requests", self.asked.len())));
+        self.held.take(Vec::new())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inspector_holds_leaves_out_and_tells() {
+    let scratch = tempfile::tempdir().unwrap();
+    let start = Start { wall: UtcTime::from_unix_seconds(1_700_000_000), monotonic: Instant::now() };
+    let create = |name: &str, kind| {
+        let path = scratch.path().join(name);
+        SealedFile::create(&path, &private_key().recipient_key(), kind, start.wall).unwrap()
+    };
+    let failure = SessionFailure::default();
+    let events_file = create(spool::EVENTS_FILE, LogKind::Events);
+    let events_stream =
+        LogStream::start(events_file, Packer::default(), start.monotonic, Arc::clone(&failure), None);
+    let found = EventsFile::new(events_stream, start, true);
+    let inspector = Inspector::with(Box::<Holding>::default());
+    let inspection = Inspection { inspector, found: found.clone() };
+    let file = create("channel-0.log", LogKind::Channel);
+    let stream = LogStream::start(file, Packer::default(), start.monotonic, failure, Some(inspection));
+
+    stream.request(&exec("passwd")).unwrap();
+    stream.data(Source::Client, 0, b"held").await.unwrap();
+    stream.data(Source::Client, 0, b"secret").await.unwrap();
+    stream.data(Source::Target, 0, b"shown").await.unwrap();
+    let released = || events(scratch.path()).iter().any(|line| line.event == Holding::tell("released"));
+    eventually("the deadline of the inspector, with nothing else to do", released).await;
+    stream.data(Source::Client, 0, b" at the end").await.unwrap();
+    stream.close().await.unwrap();
+    found.close().await.unwrap();
+
+    let told: Vec<_> = events(scratch.path()).into_iter().map(|line| line.event).collect();
+    assert_eq!(told, ["left out", "released", "1 requests"].map(Holding::tell));
+    let channel = open(&scratch.path().join("channel-0.log"));
+    channel.end.as_ref().unwrap();
+    assert_eq!(Opened::of(Source::Client, &channel), b"held at the end");
+    assert_eq!(Opened::of(Source::Target, &channel), b"shown");
+    assert_eq!(channel.header.data_size, 20, "what was left out does not count");
 }
 
 #[tokio::test(start_paused = true)]

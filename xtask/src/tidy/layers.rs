@@ -55,6 +55,7 @@ const CORE: &[Row] = &[
     row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
+    row("inspection", &[&["envelope", "record"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
 ];

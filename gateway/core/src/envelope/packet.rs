@@ -38,6 +38,8 @@ pub struct Batch {
     ends: Vec<usize>,
     /// Where the open block starts; equals `bytes.len()` when none is open.
     open: usize,
+    /// Bytes of data in all packets.
+    data_bytes: u64,
 }
 
 /// Gathers data into batches for one file.
@@ -45,7 +47,6 @@ pub struct Batch {
 pub struct Packer {
     batch: Batch,
     last_elapsed: u64,
-    data_bytes: u64,
 }
 
 /// A block does not hold whole packets.
@@ -57,7 +58,6 @@ impl Packer {
     /// time that would go back is raised to that of the packet before.
     pub fn push(&mut self, packet: Packet<'_>) {
         self.last_elapsed = self.last_elapsed.max(packet.elapsed);
-        self.data_bytes = self.data_bytes.saturating_add(packet.data.len() as u64);
         let mut rest = packet.data;
         while !rest.is_empty() {
             let room = self.batch.room();
@@ -77,15 +77,10 @@ impl Packer {
         self.batch.bytes.len()
     }
 
-    /// Data bytes pushed so far, all batches.
-    pub const fn data_bytes(&self) -> u64 {
-        self.data_bytes
-    }
-
     /// Takes what was gathered, leaving an empty batch that reuses `spare`.
     pub fn take(&mut self, mut spare: Vec<u8>) -> Batch {
         spare.clear();
-        let next = Batch { bytes: spare, ends: Vec::new(), open: 0 };
+        let next = Batch { bytes: spare, ..Batch::default() };
         let mut batch = std::mem::replace(&mut self.batch, next);
         batch.close_block();
         batch
@@ -98,6 +93,26 @@ impl Batch {
         self.bytes.is_empty()
     }
 
+    /// Bytes of data in all packets.
+    pub const fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// The packets, in order, but for those of a block that is still open.
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).flat_map(|(start, end)| {
+            let block = start.checked_add(PREFIX).zip(end.checked_sub(TAG));
+            let mut rest = block.and_then(|(start, end)| self.bytes.get(start..end)).unwrap_or_default();
+            std::iter::from_fn(move || {
+                // Of its own blocks all are whole.
+                let (packet, after) = split_packet(rest).ok()?;
+                rest = after;
+                Some(packet)
+            })
+        })
+    }
+
     /// The bytes as they will stand in the file, and where each block ends.
     pub(super) fn into_parts(self) -> (Vec<u8>, Vec<usize>) {
         (self.bytes, self.ends)
@@ -106,7 +121,7 @@ impl Batch {
     #[cfg(test)]
     pub(super) fn from_parts(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
         let open = bytes.len();
-        Self { bytes, ends, open }
+        Self { bytes, ends, open, data_bytes: 0 }
     }
 
     fn room(&self) -> usize {
@@ -118,6 +133,7 @@ impl Batch {
         if self.open == self.bytes.len() {
             self.bytes.extend_from_slice(&[0; PREFIX]);
         }
+        self.data_bytes = self.data_bytes.saturating_add(packet.data.len() as u64);
         let length = u32::try_from(FIXED + packet.data.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_be_bytes());
         self.bytes.push(match packet.source {
@@ -163,6 +179,20 @@ mod tests {
         Packet { source: Source::Target, code: 1, elapsed, data }
     }
 
+    #[test]
+    fn a_batch_gives_its_packets_back() {
+        let mut packer = Packer::default();
+        assert_eq!(packer.take(Vec::new()).packets().count(), 0);
+        let data: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        packer.push(packet(5, b"first"));
+        packer.push(packet(6, &data));
+        let batch = packer.take(Vec::new());
+        let read: Vec<u8> = batch.packets().flat_map(|packet| packet.data.to_vec()).collect();
+        assert_eq!(read, [b"first".as_slice(), &data].concat());
+        assert_eq!(batch.data_bytes(), 200_005);
+        assert_eq!(batch.packets().map(|packet| packet.elapsed).collect::<Vec<_>>(), [5, 6, 6, 6, 6]);
+    }
+
     /// Splits a batch into its blocks of plaintext.
     fn blocks(batch: Batch) -> Vec<Vec<u8>> {
         let (bytes, ends) = batch.into_parts();
@@ -188,7 +218,6 @@ mod tests {
             }
         }
         assert_eq!(read, [b"first".as_slice(), &data].concat());
-        assert_eq!(packer.data_bytes(), 200_005);
     }
 
     #[test]

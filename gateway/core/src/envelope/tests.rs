@@ -63,14 +63,16 @@ fn header(sealer: &Sealer, blocks: Option<u64>) -> Header {
 fn seal(packets: &[Owned], batch_size: usize, finished: bool) -> Vec<u8> {
     let mut sealer = Sealer::new(&private_key().recipient_key(), &mut FixedRng(9)).unwrap();
     let mut packer = Packer::default();
-    let mut body = Vec::new();
+    let (mut body, mut data_bytes) = (Vec::new(), 0);
     for batch in packets.chunks(batch_size.max(1)) {
         for Owned { source, code, elapsed, data } in batch {
             packer.push(Packet { source: *source, code: *code, elapsed: *elapsed, data });
         }
-        body.extend(sealer.seal(packer.take(Vec::new())).unwrap());
+        let batch = packer.take(Vec::new());
+        data_bytes += batch.data_bytes();
+        body.extend(sealer.seal(batch).unwrap());
     }
-    let data_size = if finished { packer.data_bytes() } else { 0 };
+    let data_size = if finished { data_bytes } else { 0 };
     let header = Header { data_size, ..header(&sealer, finished.then_some(sealer.blocks())) };
     [header.encode(384).unwrap(), body].concat()
 }
@@ -276,9 +278,11 @@ fn vector_pty_file() -> Vec<u8> {
         elapsed: 1_250_000,
         data: b"\x1b[1m$\x1b[0m exit 3\r\n",
     });
-    let body = sealer.seal(packer.take(Vec::new())).unwrap();
+    let batch = packer.take(Vec::new());
+    let data_size = batch.data_bytes();
+    let body = sealer.seal(batch).unwrap();
     let header = Header {
-        data_size: packer.data_bytes(),
+        data_size,
         pty: Some(PtyHeader {
             term: Some("xterm-256color".into()),
             width: 80,

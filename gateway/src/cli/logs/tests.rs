@@ -90,10 +90,12 @@ fn sealed(kind: LogKind, pty: Option<PtyHeader>, packets: &[(Source, u64, &[u8])
     for (source, elapsed, data) in packets {
         packer.push(Packet { source: *source, code: 0, elapsed: *elapsed, data });
     }
-    let body = sealer.seal(packer.take(Vec::new())).unwrap();
+    let batch = packer.take(Vec::new());
+    let data_size = batch.data_bytes();
+    let body = sealer.seal(batch).unwrap();
     let header = Header {
         started_at: 1_700_000_000,
-        data_size: packer.data_bytes(),
+        data_size,
         encapsulated_key: sealer.encapsulated_key(),
         pty,
         exit_data: None,

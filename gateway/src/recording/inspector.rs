@@ -1,0 +1,60 @@
+//! What is looked for in the packets of a channel.
+//!
+//! Owns the choice, by what the channel was asked for. What is found there is told as events, a moment after the
+//! data; the looking itself is done by state machines of the core, where the file is written, so that it slows
+//! neither the relay nor other channels.
+
+use portreeve_core::envelope::Batch;
+use portreeve_core::inspection::ChannelInspector;
+use portreeve_core::record::RecordEvent;
+
+/// Looks at the packets of one channel.
+#[derive(Default)]
+pub(super) struct Inspector {
+    machine: Option<Box<dyn ChannelInspector>>,
+}
+
+/// What was seen in some packets.
+#[derive(Default)]
+pub(super) struct Inspected {
+    /// What is to be recorded.
+    pub(super) batch: Batch,
+    /// What was found.
+    pub(super) found: Vec<RecordEvent>,
+}
+
+impl Inspector {
+    /// Looks with `machine`, whatever is asked for.
+    #[cfg(test)]
+    pub(super) fn with(machine: Box<dyn ChannelInspector>) -> Self {
+        Self { machine: Some(machine) }
+    }
+
+    /// Tells what was asked for on the channel.
+    pub(super) fn request(&mut self, event: &RecordEvent) {
+        if let Some(machine) = &mut self.machine {
+            machine.request(event);
+        }
+    }
+
+    /// Looks at packets, or that time has passed; `now` is in microseconds since the session started.
+    pub(super) fn packets(&mut self, batch: Batch, now: u64) -> Inspected {
+        let Some(machine) = &mut self.machine else { return Inspected { batch, found: Vec::new() } };
+        let mut found = Vec::new();
+        let batch = machine.packets(batch, now, &mut found);
+        Inspected { batch, found }
+    }
+
+    /// When to look again though nothing arrives, in microseconds since the session started.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.machine.as_ref().and_then(|machine| machine.deadline())
+    }
+
+    /// The channel is over.
+    pub(super) fn finish(&mut self, now: u64) -> Inspected {
+        let Some(machine) = &mut self.machine else { return Inspected::default() };
+        let mut found = Vec::new();
+        let batch = machine.finish(now, &mut found);
+        Inspected { batch, found }
+    }
+}

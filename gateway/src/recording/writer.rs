@@ -1,0 +1,66 @@
+//! The blocking half of a stream: looking at what arrived, sealing and writing it.
+//!
+//! Deliberately absent: waiting, and when to write ([`super::stream`]).
+
+use portreeve_core::envelope::{Batch, ExitHeader, PtyHeader};
+use portreeve_core::record::RecordEvent;
+
+use super::error::RecordingError;
+use super::events::EventsFile;
+use super::file::SealedFile;
+use super::inspector::{Inspected, Inspector};
+
+/// What looks at a channel's packets before they are sealed, and where that is told.
+pub(super) struct Inspection {
+    pub(super) inspector: Inspector,
+    pub(super) found: EventsFile,
+}
+
+/// What the writer does next.
+pub(super) struct Work {
+    pub(super) batch: Batch,
+    pub(super) pty: Option<PtyHeader>,
+    pub(super) requests: Vec<RecordEvent>,
+    /// The end of the program, if that is known, when the file is to be closed.
+    pub(super) finish: Option<Option<ExitHeader>>,
+    /// Whether more is likely to come at once.
+    pub(super) busy: bool,
+}
+
+/// What works on the blocking pool.
+pub(super) struct Writer {
+    pub(super) file: SealedFile,
+    pub(super) inspector: Option<Inspector>,
+}
+
+pub(super) struct Done {
+    /// A buffer for reuse.
+    pub(super) spare: Vec<u8>,
+    pub(super) found: Vec<RecordEvent>,
+}
+
+impl Writer {
+    /// `now`: microseconds since the session started.
+    pub(super) fn write(&mut self, work: Work, now: u64) -> Result<Done, RecordingError> {
+        if let Some(pty) = work.pty {
+            self.file.set_pty(pty)?;
+        }
+        let Inspected { batch, mut found } = match &mut self.inspector {
+            None => Inspected { batch: work.batch, found: Vec::new() },
+            Some(inspector) => {
+                work.requests.iter().for_each(|request| inspector.request(request));
+                inspector.packets(work.batch, now)
+            }
+        };
+        let spare = self.file.append(batch)?;
+        if let Some(exit) = work.finish {
+            if let Some(inspector) = &mut self.inspector {
+                let held = inspector.finish(now);
+                found.extend(held.found);
+                self.file.append(held.batch)?;
+            }
+            self.file.finish(exit)?;
+        }
+        Ok(Done { spare, found })
+    }
+}
