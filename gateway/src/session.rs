@@ -6,6 +6,7 @@
 
 mod dial;
 mod dialled;
+mod forwards;
 mod observer;
 pub mod outcome;
 mod refusal;

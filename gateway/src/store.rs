@@ -110,6 +110,11 @@ impl PolicyStore {
         Arc::clone(&self.current.borrow())
     }
 
+    /// Follows the snapshot in force.
+    pub fn follow(&self) -> watch::Receiver<Arc<PolicySnapshot>> {
+        self.current.subscribe()
+    }
+
     /// Puts a snapshot in force.
     pub fn publish(&self, snapshot: PolicySnapshot) -> Arc<PolicySnapshot> {
         let snapshot = Arc::new(snapshot);

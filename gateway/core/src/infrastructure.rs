@@ -10,6 +10,8 @@ mod denial;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod forward_verdict;
+pub mod forwarding;
 mod permissions;
 mod set;
 mod target_table;
@@ -19,10 +21,12 @@ use std::sync::Arc;
 
 pub use denial::Denial;
 pub use explain::{ApplicationExplanation, Explanation, PolicyExplanation, PolicyOutcome, Verdict, explain};
+pub use forward_verdict::{ForwardVerdict, forward_verdict, ssh_verdict};
 pub use permissions::SshPermissions;
 pub use set::{InfrastructureSet, UnknownGroup};
 pub use target_table::TargetTable;
 
+use self::forwarding::{ForwardRule, Forwards};
 use crate::access_group::Evaluation;
 use crate::identity::Identity;
 use crate::login::Login;
@@ -54,6 +58,8 @@ pub struct InfrastructurePolicy {
     pub allow_email_alias: bool,
     /// What sessions may do that it grants.
     pub permissions: SshPermissions,
+    /// Where forwards may lead, if they are permitted at all; absent: anywhere.
+    pub forwards: Option<Arc<[ForwardRule]>>,
 }
 
 /// A user on the way to a target, before they have said which login they want.
@@ -87,6 +93,7 @@ pub struct AccessGrant {
     login: Login,
     granted_by: Vec<String>,
     permissions: SshPermissions,
+    forwards: Forwards,
 }
 
 impl AccessGrant {
@@ -108,6 +115,11 @@ impl AccessGrant {
     /// What the session may do.
     pub fn permissions(&self) -> SshPermissions {
         self.permissions
+    }
+
+    /// Where its forwards may lead.
+    pub const fn forwards(&self) -> &Forwards {
+        &self.forwards
     }
 }
 
@@ -198,7 +210,7 @@ impl<'a> Assessment<'a> {
     fn verdict(&self, request: &AccessRequest<'_>) -> Result<AccessGrant, Denial> {
         let mut granted = BTreeSet::new();
         let mut granted_by = Vec::new();
-        let mut permissions = SshPermissions::NONE;
+        let (mut permissions, mut forwards) = (SshPermissions::NONE, Forwards::default());
         let mut matched = false;
         for assessed in self.matching() {
             matched = true;
@@ -206,12 +218,15 @@ impl<'a> Assessment<'a> {
             if logins.contains(request.login) {
                 granted_by.push(format!("{}/{}", assessed.application.name, assessed.policy.name));
                 permissions = permissions.union(assessed.policy.permissions);
+                if assessed.policy.permissions.port_forwarding {
+                    forwards.add(assessed.policy.forwards.clone());
+                }
             }
             granted.extend(logins);
         }
         if !granted_by.is_empty() {
             let (target, login) = (Arc::clone(self.target), request.login.clone());
-            Ok(AccessGrant { target, login, granted_by, permissions })
+            Ok(AccessGrant { target, login, granted_by, permissions, forwards })
         } else if matched {
             let email = request.identity.email.to_string();
             let (hostname, login) = (self.target.hostname.to_string(), request.login.clone());

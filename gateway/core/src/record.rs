@@ -229,6 +229,11 @@ pub enum RecordEvent {
         /// How it ended.
         exit: Exit,
     },
+    /// An SSH connection began on a forward to a name or socket; the next event says so if it was refused.
+    SshInForward {
+        /// The channel.
+        channel: ChannelNumber,
+    },
     /// Something was asked for that the grant does not hold, or where it would not be recorded; it was refused.
     Refused {
         /// The channel, absent for a request of the whole connection.
@@ -250,6 +255,17 @@ pub enum RecordEvent {
         /// Why, as in the access log.
         reason: String,
     },
+}
+
+impl RecordEvent {
+    /// The channel that is asked for, or that SSH began on.
+    pub const fn opened_channel(&self) -> Option<ChannelNumber> {
+        if let Self::ChannelOpen { channel, .. } | Self::SshInForward { channel } = self {
+            Some(*channel)
+        } else {
+            None
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,26 +6,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
 
+use super::forwards::ForwardJudge;
 use crate::recording::{Recorder, RecordingError};
 use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
 use crate::telemetry::with_causes;
 
-/// Records everything that a relay shows.
+/// Records everything that a relay shows, and decides about its forwards.
 #[derive(Debug)]
 pub(super) struct RecordingObserver {
     recorder: Recorder,
+    forwards: ForwardJudge,
     on_failure: OnRecordingFailure,
     failed: AtomicBool,
 }
 
 impl RecordingObserver {
-    pub(super) fn new(recorder: Recorder, on_failure: OnRecordingFailure) -> Self {
-        Self { recorder, on_failure, failed: AtomicBool::new(false) }
+    pub(super) fn new(recorder: Recorder, on_failure: OnRecordingFailure, forwards: ForwardJudge) -> Self {
+        Self { recorder, forwards, on_failure, failed: AtomicBool::new(false) }
     }
 
     /// Whether something was not recorded.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    async fn decide(&self, event: &RecordEvent) -> Decision {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no forwards")]
+        match event {
+            RecordEvent::ChannelOpen { channel, kind, .. } => self.forwards.open(*channel, kind),
+            RecordEvent::RemoteForward { listen, port } => self.forwards.listen(&listen.0, *port),
+            RecordEvent::SshInForward { channel } => self.forwards.ssh(*channel).await,
+            RecordEvent::ChannelClosed { channel, .. } => {
+                self.forwards.closed(*channel);
+                Decision::Forward
+            }
+            _ => Decision::Forward,
+        }
     }
 
     fn judge(&self, recorded: Result<(), RecordingError>) -> Result<(), ObserverFailed> {
@@ -47,7 +63,12 @@ impl RecordingObserver {
 
 impl SessionObserver for RecordingObserver {
     async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
-        self.judge(self.recorder.event(&event).await).map(|()| Decision::Forward)
+        self.judge(self.recorder.event(&event).await)?;
+        let decision = self.decide(&event).await;
+        if let Some(refused) = refused(&event, &decision) {
+            self.judge(self.recorder.event(&refused).await)?;
+        }
+        Ok(decision)
     }
 
     async fn data(
@@ -72,16 +93,26 @@ impl SessionObserver for RecordingObserver {
     }
 }
 
+/// The event that says that a forward was refused.
+fn refused(event: &RecordEvent, decision: &Decision) -> Option<RecordEvent> {
+    let Decision::Refuse { text } = decision else { return None };
+    Some(RecordEvent::Refused { channel: event.opened_channel(), what: text.clone() })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use portreeve_core::config::{Format, policy};
     use portreeve_core::envelope::RecipientPrivateKey;
-    use portreeve_core::id::SessionId;
+    use portreeve_core::id::{Generation, SessionId};
+    use portreeve_core::infrastructure::forwarding::Forwards;
+    use portreeve_core::net::OriginalDst;
     use tokio::time::timeout;
 
     use super::*;
     use crate::recording::spool::Spool;
+    use crate::store::PolicyStore;
 
     #[tokio::test]
     async fn a_file_that_fails_ends_the_session_unless_it_is_to_go_on() {
@@ -92,8 +123,11 @@ mod tests {
             let reserved =
                 Recorder::reserve(&spool, &key.recipient_key(), id, SystemTime::now()).await.unwrap();
             let event = RecordEvent::SessionEnded { reason: String::new() };
-            let observer =
-                RecordingObserver::new(reserved.begin(event.clone(), true).await.unwrap(), on_failure);
+            let policy = policy::load("", Format::Toml, "test", Generation(1)).unwrap().snapshot;
+            let dst = OriginalDst::new(([10, 0, 0, 1], 22).into());
+            let forwards = ForwardJudge::new(PolicyStore::new(policy).follow(), Forwards::default(), dst);
+            let recorder = reserved.begin(event.clone(), true).await.unwrap();
+            let observer = RecordingObserver::new(recorder, on_failure, forwards);
             scratch.close().unwrap();
             assert_eq!(observer.event(event).await, Ok(Decision::Forward));
             let failed = timeout(Duration::from_secs(3), observer.failed()).await;

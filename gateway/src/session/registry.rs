@@ -187,7 +187,8 @@ fn still_granted(policy: &PolicySnapshot, basis: &Basis) -> Result<(), String> {
     let grant = authorize(&policy.infrastructure, &request).map_err(|denial| denial.to_string())?;
     // A session that is recorded more than policy asks may go on; one that is recorded less may not.
     let recorded_enough = basis.command_logging || !command_logging;
-    if grant.permissions() == basis.grant.permissions() && recorded_enough {
+    let same = grant.permissions() == basis.grant.permissions() && grant.forwards() == basis.grant.forwards();
+    if same && recorded_enough {
         Ok(())
     } else {
         Err("what you may do in this session has changed; connect again".to_owned())

@@ -10,14 +10,15 @@ use portreeve_core::id::SessionId;
 use portreeve_core::identity::{Identity, Unidentified};
 use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::login::Login;
-use portreeve_core::net::FlowTuple;
 use portreeve_core::net::interface::InterfaceName;
+use portreeve_core::net::{FlowTuple, OriginalDst};
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::record::RecordEvent;
 use portreeve_core::snapshot::PolicySnapshot;
 
 use super::Gateway;
 use super::dialled::Dialled;
+use super::forwards::ForwardJudge;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
 use super::refusal::{Refusal, denied, ended, recording_failed, unidentified_user};
@@ -63,6 +64,7 @@ pub(super) struct Asked<'g> {
 /// Both sides are logged in and the recording has begun.
 pub(super) struct Session<'g> {
     gateway: &'g Gateway,
+    dst: OriginalDst,
     grant: AccessGrant,
     recorder: Recorder,
     upstream: UpstreamSession,
@@ -139,7 +141,15 @@ impl<'g> Asked<'g> {
             entry.unless_told(begun).await.map_err(ended)?.map_err(|error| recording_failed(&error))?;
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
-            Ok((upstream, further)) => Ok(Session { gateway, grant, recorder, upstream, further, entry }),
+            Ok((upstream, further)) => Ok(Session {
+                gateway,
+                dst: user.flow.original_dst,
+                grant,
+                recorder,
+                upstream,
+                further,
+                entry,
+            }),
             Err(Refusal { text, ending }) => {
                 let ending = finish_recording(gateway, recorder, ending, false).await;
                 Err(Refusal { text, ending })
@@ -196,8 +206,9 @@ impl Session<'_> {
         let gateway = self.gateway;
         tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
         let active = gateway.metrics.session_begins();
-        let observer =
-            Arc::new(RecordingObserver::new(self.recorder.clone(), gateway.config.recording.on_failure));
+        let forwards = ForwardJudge::new(gateway.policy.follow(), self.grant.forwards().clone(), self.dst);
+        let on_failure = gateway.config.recording.on_failure;
+        let observer = Arc::new(RecordingObserver::new(self.recorder.clone(), on_failure, forwards));
         let mut told = None;
         let end = async {
             let ended = ended(self.entry.told_to_end().await);

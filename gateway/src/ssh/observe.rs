@@ -6,12 +6,27 @@ use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
 use thiserror::Error;
 
 /// Whether something that was asked for may go on to the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Forward it.
     Forward,
+    /// Forward a channel that is asked for, as long as it carries no SSH connection.
+    ForwardUnlessSsh,
     /// Refuse it towards the side that asked; the session goes on.
-    Refuse,
+    Refuse {
+        /// Why, where the refusal of a channel has room for a text.
+        text: String,
+    },
+}
+
+impl Decision {
+    /// What the side that asked is told.
+    pub(super) const fn text(&self) -> Option<&str> {
+        match self {
+            Self::Refuse { text } => Some(text.as_str()),
+            Self::Forward | Self::ForwardUnlessSsh => None,
+        }
+    }
 }
 
 /// The session cannot be observed any more; the relay must end it.

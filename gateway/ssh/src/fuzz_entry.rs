@@ -17,6 +17,7 @@ use crate::kex::{ClientKex, ClientStep, Kex, ServerKex, ServerStep};
 use crate::negotiation::{Extras, HostKeyAlgorithm, KexInit, Preferences, Role, negotiate};
 use crate::packet::{Inbound, Outbound};
 use crate::relay::{Relay, Seen, Side, refused_open, refused_request};
+use crate::text::TerminalText;
 use crate::transport::{Config, Event, Transport};
 use crate::userauth::client::ClientAuth;
 use crate::userauth::server::{Asked, ServerAuth};
@@ -238,7 +239,10 @@ pub fn relay_messages(input: &[u8]) {
             Ok(Seen::Open { channel, .. }) => {
                 assert!(relay.channel(channel).is_some_and(|known| known.opener == from));
                 if choice & 2 != 0 {
-                    assert!(refused_open(&mut relay, from, message).is_ok(), "an open that was seen");
+                    assert!(
+                        refused_open(&mut relay, from, message, &TerminalText::new("no")).is_ok(),
+                        "an open that was seen"
+                    );
                     assert!(relay.channel(channel).is_none(), "a refused channel stays");
                 }
             }

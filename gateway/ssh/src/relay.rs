@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
-pub use self::own::{refused_open, refused_request, window_adjust};
+pub use self::own::{refused_open, refused_request, replaced_data, window_adjust};
 use self::replies::Owed;
 pub use self::view::{GlobalRequest, OpenKind, PtyRequest, Request};
 use crate::message;

@@ -88,7 +88,7 @@ impl SessionObserver for Watcher {
     async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
         let refuse = matches!(&event, RecordEvent::Exec { command, .. } if command.0 == b"forbidden");
         self.events.lock().unwrap().push(event);
-        Ok(if refuse { Decision::Refuse } else { Decision::Forward })
+        Ok(if refuse { Decision::Refuse { text: String::new() } } else { Decision::Forward })
     }
 
     async fn data(

@@ -5,6 +5,7 @@
 
 mod access_rules;
 mod applications;
+mod forwards;
 mod geo;
 mod groups;
 mod identities;

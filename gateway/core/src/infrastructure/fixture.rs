@@ -45,6 +45,7 @@ pub(crate) fn policy(name: &str, include: Vec<AccessRule>, usernames: &[&str]) -
         usernames: usernames.iter().map(|login| Login::new(login).unwrap()).collect(),
         allow_email_alias: false,
         permissions: SshPermissions::ALL,
+        forwards: None,
     }
 }
 

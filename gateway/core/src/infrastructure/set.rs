@@ -103,6 +103,23 @@ impl InfrastructureSet {
             .collect()
     }
 
+    /// The target that a connection to an address and port of it is steered for.
+    pub fn steered_at(&self, dst: OriginalDst) -> Option<&Arc<Target>> {
+        self.target_at(dst).filter(|target| self.is_steered(target, dst.port()))
+    }
+
+    /// A target of a hostname, to which a connection on `port` is steered.
+    pub fn steered_by_name(&self, hostname: &str, port: u16) -> Option<&Arc<Target>> {
+        let mut named =
+            self.targets().iter().filter(|target| target.hostname.as_str().eq_ignore_ascii_case(hostname));
+        named.find(|target| self.is_steered(target, port))
+    }
+
+    fn is_steered(&self, target: &Target, port: u16) -> bool {
+        let ports = self.ports(target);
+        if ports.is_empty() { port == SSH_PORT } else { ports.contains(port) }
+    }
+
     /// The targets in the order of the policy file.
     pub fn targets(&self) -> &[Arc<Target>] {
         self.targets.targets()

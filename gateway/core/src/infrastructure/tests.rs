@@ -298,6 +298,7 @@ fn any_policy() -> impl Strategy<Value = InfrastructurePolicy> {
             usernames: usernames.into_iter().map(|n| login(&format!("u{n}"))).collect(),
             allow_email_alias,
             permissions: SshPermissions { pty: name % 2 == 0, ..SshPermissions::NONE },
+            forwards: None,
         },
     )
 }

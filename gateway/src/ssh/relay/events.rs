@@ -119,6 +119,11 @@ pub(super) const fn closed(channel: &Channel) -> RecordEvent {
     }
 }
 
+/// SSH began on a guarded channel.
+pub(super) const fn ssh_in_forward(channel: ChannelId) -> RecordEvent {
+    RecordEvent::SshInForward { channel: number(channel) }
+}
+
 /// The end of a channel that the other side did not open.
 pub(super) const fn never_opened(channel: ChannelId) -> RecordEvent {
     RecordEvent::ChannelClosed { channel: number(channel), client_bytes: 0, target_bytes: 0 }
@@ -126,24 +131,10 @@ pub(super) const fn never_opened(channel: ChannelId) -> RecordEvent {
 
 /// What follows an event that the observer refuses: a channel that it has seen open is closed.
 pub(super) fn closed_if_refused(event: &RecordEvent) -> Option<RecordEvent> {
-    match event {
-        RecordEvent::ChannelOpen { channel, .. } => Some(never_opened(ChannelId(channel.0))),
-        RecordEvent::SessionStarted { .. }
-        | RecordEvent::Env { .. }
-        | RecordEvent::Pty { .. }
-        | RecordEvent::WindowChange { .. }
-        | RecordEvent::Shell { .. }
-        | RecordEvent::Exec { .. }
-        | RecordEvent::Subsystem { .. }
-        | RecordEvent::AgentForward { .. }
-        | RecordEvent::X11Forward { .. }
-        | RecordEvent::RemoteForward { .. }
-        | RecordEvent::CancelRemoteForward { .. }
-        | RecordEvent::Signal { .. }
-        | RecordEvent::Exit { .. }
-        | RecordEvent::Refused { .. }
-        | RecordEvent::ChannelClosed { .. }
-        | RecordEvent::SessionEnded { .. } => None,
+    if let RecordEvent::ChannelOpen { channel, .. } = event {
+        Some(never_opened(ChannelId(channel.0)))
+    } else {
+        None
     }
 }
 

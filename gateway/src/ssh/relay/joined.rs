@@ -12,6 +12,7 @@ use portreeve_core::infrastructure::SshPermissions;
 use portreeve_ssh::relay::{Channel, Relay, Side};
 
 use super::events;
+use super::guards::Guards;
 use super::pump::{Halt, Lane, Pump};
 use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
@@ -42,6 +43,7 @@ pub(super) struct Joined<O> {
     channels: Relay,
     permissions: SshPermissions,
     learner: HostKeyLearner,
+    guards: Guards,
     /// Bytes of channels that are closed, from the user's side and from the target's.
     closed_bytes: (u64, u64),
 }
@@ -62,6 +64,7 @@ impl<O: SessionObserver> Joined<O> {
             channels: Relay::default(),
             permissions,
             learner: up.learner,
+            guards: Guards::default(),
             closed_bytes: (0, 0),
         }
     }
@@ -129,6 +132,7 @@ impl<O: SessionObserver> Joined<O> {
             channels: &mut self.channels,
             permissions: self.permissions,
             learner: &mut self.learner,
+            guards: &mut self.guards,
             observer: &self.observer,
             closed_bytes: &mut self.closed_bytes,
         };

@@ -25,6 +25,8 @@ pub(super) enum Fate {
     Conceal,
     /// A reply to us.
     Keep,
+    /// Data in whose place the user is told that the channel carries no SSH.
+    CutSsh,
 }
 
 /// A decision and what the observer is told of it.
@@ -39,10 +41,10 @@ pub(super) struct Judged {
 
 impl Judged {
     /// What becomes of the message now that the observer has decided.
-    pub(super) const fn after(&self, decision: Decision) -> Fate {
+    pub(super) const fn after(&self, decision: &Decision) -> Fate {
         match decision {
-            Decision::Forward => self.fate,
-            Decision::Refuse => self.if_refused,
+            Decision::Forward | Decision::ForwardUnlessSsh => self.fate,
+            Decision::Refuse { .. } => self.if_refused,
         }
     }
 }
@@ -268,12 +270,13 @@ mod tests {
     #[test]
     fn the_observer_can_refuse_what_is_asked_and_not_what_is_told() {
         let exec = request(Side::Downstream, Request::Exec { command: b"id" }, ALL);
-        assert_eq!(exec.after(Decision::Forward), Fate::Forward);
-        assert_eq!(exec.after(Decision::Refuse), Fate::RefuseRequest);
+        let refuse = Decision::Refuse { text: "no".into() };
+        assert_eq!(exec.after(&Decision::Forward), Fate::Forward);
+        assert_eq!(exec.after(&refuse), Fate::RefuseRequest);
         let session = opened(Side::Downstream, OpenKind::Session, ALL);
-        assert_eq!(session.after(Decision::Refuse), Fate::RefuseOpen);
+        assert_eq!(session.after(&refuse), Fate::RefuseOpen);
         let exit = request(Side::Upstream, Request::ExitStatus { status: 0 }, ALL);
-        assert_eq!(exit.after(Decision::Refuse), Fate::Forward);
+        assert_eq!(exit.after(&refuse), Fate::Forward);
     }
 
     #[test]

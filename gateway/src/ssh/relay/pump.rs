@@ -12,19 +12,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use portreeve_core::infrastructure::SshPermissions;
+use portreeve_core::record::RecordEvent;
 use portreeve_ssh::message;
 use portreeve_ssh::relay::{
     Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request, window_adjust,
 };
+use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Event, Transport};
 
+use super::events;
+use super::guards::{self, Guards, Passage};
 use super::judge::{Fate, Judged, judge};
 use super::watching::{Watching, watch, watch_data};
 use super::windows::HeldWindows;
 use crate::ssh::fault::ProtocolFault;
 use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
-use crate::ssh::observe::{ObserverFailed, SessionObserver};
+use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
 
 /// Bytes that may wait to be written to a side before no more is read for it.
 const HIGH_WATER: usize = 256 * 1024;
@@ -56,6 +60,7 @@ pub(super) struct Lane<'a, O> {
     pub(super) channels: &'a mut Relay,
     pub(super) permissions: SshPermissions,
     pub(super) learner: &'a mut HostKeyLearner,
+    pub(super) guards: &'a mut Guards,
     pub(super) observer: &'a Arc<O>,
     pub(super) closed_bytes: &'a mut (u64, u64),
 }
@@ -77,6 +82,8 @@ struct Watched {
     message: Range<usize>,
     judged: Judged,
     watching: Watching,
+    /// The channel that it asks for, or on which SSH begins.
+    channel: Option<ChannelId>,
 }
 
 impl Pump {
@@ -92,8 +99,12 @@ impl Pump {
             if let Some(watched) = &mut self.watched {
                 let Poll::Ready(answer) = watched.watching.as_mut().poll(cx) else { return Ok(moved) };
                 let decision = answer.map_err(Halt::Observer)?;
-                if let Some(Watched { message, judged, .. }) = self.watched.take() {
-                    lane.settle(message, judged.after(decision))?;
+                if let Some(Watched { message, judged, channel, .. }) = self.watched.take() {
+                    let fate = judged.after(&decision);
+                    if let Some(channel) = channel {
+                        lane.guard(channel, fate, &decision);
+                    }
+                    lane.settle(message, fate, decision.text().unwrap_or(NOT_GRANTED))?;
                 }
                 moved = true;
             }
@@ -195,23 +206,28 @@ impl<O: SessionObserver> Lane<'_, O> {
         }
         if let Seen::Data { channel, code, data } = seen {
             if !is_recorded(self.channels, channel) {
-                return forward(self.to, payload);
+                return match self.guards.see(self.side, channel, data) {
+                    Passage::Open => forward(self.to, payload),
+                    Passage::Closed => Ok(None),
+                    Passage::Ssh => Ok(Some(self.watch(range, SSH, events::ssh_in_forward(channel)))),
+                };
             }
             let watching = watch_data(self.observer, (channel, self.side, code), data, cx);
             return match watching.map_err(Halt::Observer)? {
-                Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching })),
+                Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching, channel: None })),
                 None => forward(self.to, payload),
             };
         }
         if matches!(seen, Seen::Open { kind: OpenKind::Session, .. }) && self.channels.has_too_many_sessions()
         {
-            return self.settle(range, Fate::RefuseOpen).map(|()| None);
+            return self.settle(range, Fate::RefuseOpen, NOT_GRANTED).map(|()| None);
         }
         if is_end_of_writing(&seen) && !is_openssh(&self.to.transport) {
-            return self.settle(range, Fate::Conceal).map(|()| None);
+            return self.settle(range, Fate::Conceal, NOT_GRANTED).map(|()| None);
         }
         if let Seen::Closed { channel } = &seen {
             count(self.closed_bytes, channel);
+            self.guards.forget(channel.id);
         }
         let proof = self.learner.see(self.side, &seen);
         let mut judged = judge(self.side, seen, self.permissions);
@@ -220,11 +236,23 @@ impl<O: SessionObserver> Lane<'_, O> {
             self.from.transport.send(&[&request]).map_err(|error| Halt::Sender(error.into()))?;
         }
         match judged.event.take() {
-            Some(event) => {
-                let watching = watch(Arc::clone(self.observer), event);
-                Ok(Some(Watched { message: range, judged, watching }))
-            }
-            None => self.settle(range, judged.fate).map(|()| None),
+            Some(event) => Ok(Some(self.watch(range, judged, event))),
+            None => self.settle(range, judged.fate, NOT_GRANTED).map(|()| None),
+        }
+    }
+
+    /// Shows an event to the observer before anything becomes of its message.
+    fn watch(&self, message: Range<usize>, judged: Judged, event: RecordEvent) -> Watched {
+        let channel = event.opened_channel().map(|channel| ChannelId(channel.0));
+        Watched { message, judged, watching: watch(Arc::clone(self.observer), event), channel }
+    }
+
+    /// Does with a channel what was decided about it.
+    fn guard(&mut self, channel: ChannelId, fate: Fate, decision: &Decision) {
+        if *decision == Decision::ForwardUnlessSsh {
+            self.guards.add(channel);
+        } else if fate == Fate::CutSsh {
+            self.guards.cut(channel);
         }
     }
 
@@ -238,20 +266,25 @@ impl<O: SessionObserver> Lane<'_, O> {
         self.from.transport.send(&[&reply]).map(|()| true).map_err(|error| Halt::Sender(error.into()))
     }
 
-    /// Does with a message what was decided.
-    fn settle(&mut self, range: Range<usize>, fate: Fate) -> Result<(), Halt> {
+    /// Does with a message what was decided; `text` says why a channel is refused.
+    fn settle(&mut self, range: Range<usize>, fate: Fate, text: &str) -> Result<(), Halt> {
         let payload: &[u8] = self.from.transport.payload(range);
         self.channels.sent(self.side, payload);
         let unreadable = |error| Halt::Sender(PeerEnd::Fault(ProtocolFault::Wire(error)));
         match fate {
             Fate::Forward => self.to.transport.send(&[payload]).map_err(|error| Halt::Receiver(error.into())),
             Fate::RefuseOpen => {
-                let reply = refused_open(self.channels, self.side, payload).map_err(unreadable)?;
+                let text = TerminalText::new(text);
+                let reply = refused_open(self.channels, self.side, payload, &text).map_err(unreadable)?;
                 self.from.transport.send(&[&reply]).map_err(|error| Halt::Sender(error.into()))
             }
             Fate::RefuseRequest => {
                 let request = refused_request(payload).map_err(unreadable)?;
                 self.to.transport.send(&[&request]).map_err(|error| Halt::Receiver(error.into()))
+            }
+            Fate::CutSsh => {
+                let refusal = guards::refusal(payload, text).map_err(unreadable)?;
+                self.to.transport.send(&[&refusal]).map_err(|error| Halt::Receiver(error.into()))
             }
             Fate::Keep => Ok(()),
             Fate::Conceal => {
@@ -280,6 +313,12 @@ fn is_end_of_writing(seen: &Seen<'_>) -> bool {
 fn is_openssh(transport: &Transport) -> bool {
     transport.peer_identification().is_some_and(|line| line.starts_with(b"SSH-2.0-OpenSSH"))
 }
+
+/// Said of a channel that is refused, unless the observer has a better text.
+const NOT_GRANTED: &str = "not granted by the policy of this gateway";
+
+/// Where SSH begins on a guarded channel.
+const SSH: Judged = Judged { fate: Fate::Forward, if_refused: Fate::CutSsh, event: None };
 
 /// Data is told, and forwarded.
 const TOLD: Judged = Judged { fate: Fate::Forward, if_refused: Fate::Forward, event: None };

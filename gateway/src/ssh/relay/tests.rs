@@ -42,7 +42,7 @@ impl SessionObserver for Slow {
         tokio::time::sleep(self.pause.unwrap_or_default()).await;
         let unwanted = matches!(&event, RecordEvent::Exec { command, .. } if command.0 == b"unwanted");
         self.events.lock().unwrap().push(event);
-        Ok(if unwanted { Decision::Refuse } else { Decision::Forward })
+        Ok(if unwanted { Decision::Refuse { text: String::new() } } else { Decision::Forward })
     }
 
     async fn data(

@@ -41,7 +41,7 @@ pub(super) fn watch<O: SessionObserver>(observer: Arc<O>, event: RecordEvent) ->
     let closed = events::closed_if_refused(&event);
     Box::pin(async move {
         let decision = observer.event(event).await?;
-        if let (Decision::Refuse, Some(closed)) = (decision, closed) {
+        if let (Decision::Refuse { .. }, Some(closed)) = (&decision, closed) {
             observer.event(closed).await?;
         }
         Ok(decision)

@@ -4,6 +4,7 @@
 
 use super::{Relay, Side};
 use crate::message;
+use crate::text::TerminalText;
 use crate::wire::{Reader, WireError, put_string, put_u32};
 
 /// A name that no SSH implementation knows, so the peer refuses it in its own order of replies.
@@ -29,6 +30,19 @@ pub fn refused_request(payload: &[u8]) -> Result<Vec<u8>, WireError> {
     Ok(refused)
 }
 
+/// CHANNEL_DATA on the channel of other data, with `bytes` in its place.
+///
+/// # Errors
+/// [`WireError`] when `payload` is no message on a channel, or `bytes` are too many for one.
+pub fn replaced_data(payload: &[u8], bytes: &[u8]) -> Result<Vec<u8>, WireError> {
+    let mut reader = Reader::new(payload);
+    reader.u8()?;
+    let mut data = vec![message::CHANNEL_DATA];
+    put_u32(&mut data, reader.u32()?);
+    put_string(&mut data, bytes).map_err(|_| WireError::Malformed)?;
+    Ok(data)
+}
+
 /// CHANNEL_WINDOW_ADJUST to the side that calls a channel `recipient` (RFC 4254 section 5.2).
 pub fn window_adjust(recipient: u32, bytes: u32) -> Vec<u8> {
     let mut adjust = vec![message::CHANNEL_WINDOW_ADJUST];
@@ -38,11 +52,16 @@ pub fn window_adjust(recipient: u32, bytes: u32) -> Vec<u8> {
 }
 
 /// CHANNEL_OPEN_FAILURE for a CHANNEL_OPEN that is refused: administratively prohibited (RFC 4254
-/// section 5.1). The channel leaves the table.
+/// section 5.1), with a text for the user. The channel leaves the table.
 ///
 /// # Errors
 /// [`WireError`] when `payload` is no CHANNEL_OPEN.
-pub fn refused_open(relay: &mut Relay, from: Side, payload: &[u8]) -> Result<Vec<u8>, WireError> {
+pub fn refused_open(
+    relay: &mut Relay,
+    from: Side,
+    payload: &[u8],
+    text: &TerminalText,
+) -> Result<Vec<u8>, WireError> {
     const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
     let mut reader = Reader::new(payload);
     if reader.u8()? != message::CHANNEL_OPEN {
@@ -54,8 +73,7 @@ pub fn refused_open(relay: &mut Relay, from: Side, payload: &[u8]) -> Result<Vec
     let mut failure = vec![message::CHANNEL_OPEN_FAILURE];
     put_u32(&mut failure, sender);
     put_u32(&mut failure, ADMINISTRATIVELY_PROHIBITED);
-    put_string(&mut failure, b"not granted by the policy of this gateway")
-        .map_err(|_| WireError::Malformed)?;
+    put_string(&mut failure, text.as_str().as_bytes()).map_err(|_| WireError::Malformed)?;
     put_string(&mut failure, b"").map_err(|_| WireError::Malformed)?;
     Ok(failure)
 }

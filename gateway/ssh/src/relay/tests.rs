@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::own::UNKNOWN;
 use super::*;
+use crate::text::TerminalText;
 use crate::wire::{put_boolean, put_string, put_u32};
 
 /// Builds a message from its fields.
@@ -278,7 +279,7 @@ fn a_refused_request_keeps_its_recipient_and_whether_a_reply_is_wanted() {
 fn a_refused_open_frees_its_number() {
     let mut relay = Relay::default();
     relay.see(Side::Downstream, &open(5)).unwrap();
-    let failure = refused_open(&mut relay, Side::Downstream, &open(5)).unwrap();
+    let failure = refused_open(&mut relay, Side::Downstream, &open(5), &TerminalText::new("no")).unwrap();
     assert_eq!(failure[..9], [message::CHANNEL_OPEN_FAILURE, 0, 0, 0, 5, 0, 0, 0, 1]);
     assert!(relay.see(Side::Downstream, &open(5)).is_ok());
 }
@@ -388,7 +389,7 @@ proptest! {
             prop_assert!(is_request || refused_request(&payload).is_err());
             if let Ok(Seen::Open { channel, .. }) = relay.see(from, &payload) {
                 prop_assert_eq!(relay.channel(channel).map(|channel| channel.opener), Some(from));
-                refused_open(&mut relay, from, &payload).unwrap();
+                refused_open(&mut relay, from, &payload, &TerminalText::new("no")).unwrap();
                 prop_assert!(relay.channel(channel).is_none());
             }
         }

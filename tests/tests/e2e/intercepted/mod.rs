@@ -13,6 +13,7 @@ mod failed_recordings;
 mod failing_targets;
 pub(crate) mod fast_path;
 mod fips;
+mod forwards;
 mod host_certificates;
 mod host_keys;
 mod hostile_clients;
@@ -60,6 +61,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
     let groups = [
         of_a_fips_build,
         denials::CHECKS,
+        forwards::CHECKS,
         reloads::CHECKS,
         host_keys::CHECKS,
         host_certificates::CHECKS,

@@ -54,7 +54,8 @@ fn decrypt(bed: &Testbed, args: &[&str]) -> Result<Finished> {
     run(&mut command, b"", LIMIT)
 }
 
-fn events(bed: &Testbed, recording: &std::path::Path) -> Result<Vec<Value>> {
+/// The events of a recording, in order.
+pub(super) fn events(bed: &Testbed, recording: &std::path::Path) -> Result<Vec<Value>> {
     let file = recording.join("events.log").display().to_string();
     let lines = decrypt(bed, &[&file])?.success()?;
     lines.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr as _;
+use std::sync::Arc;
 
-use super::super::reader::Object;
+use super::super::reader::{Object, Problems};
 use super::super::tree::{Node, Value};
-use super::{Known, access_rules, targets};
+use super::{Known, access_rules, forwards, targets};
+use crate::infrastructure::forwarding::ForwardRule;
 use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions};
 use crate::login::Login;
 use crate::port::{PortRange, PortSet};
@@ -62,7 +64,7 @@ fn check_unique<'t>(
 fn read_criteria(node: &Node<'_>, known: &Known<'_>) -> Option<TargetCriteria> {
     let keys = ["port", "protocol", "target_attributes", "include", "require", "exclude"];
     let criteria = Object::open(node, known.problems, &keys)?;
-    let ports = criteria.need("port", "port = 22").map(|node| read_ports(node, known));
+    let ports = criteria.need("port", "port = 22").map(|node| read_ports(node, known.problems));
     if let Some(node) = criteria.need("protocol", "protocol = \"SSH\"") {
         known.problems.word(node, &[("SSH", ())]);
     }
@@ -85,16 +87,16 @@ fn read_criteria(node: &Node<'_>, known: &Known<'_>) -> Option<TargetCriteria> {
 }
 
 /// A port, a text with a range, or a list of these.
-fn read_ports(node: &Node<'_>, known: &Known<'_>) -> PortSet {
+pub(super) fn read_ports(node: &Node<'_>, problems: &Problems) -> PortSet {
     let nodes = if let Value::List(nodes) = &node.value { nodes } else { std::slice::from_ref(node) };
     if nodes.is_empty() {
-        known.problems.error(node, "name at least one port");
+        problems.error(node, "name at least one port");
     }
     let range = |node: &Node<'_>| {
         if let Value::Text(_) = node.value {
-            return known.problems.parsed(node, PortRange::from_str);
+            return problems.parsed(node, PortRange::from_str);
         }
-        known.problems.integer(node, 1..=u16::MAX).and_then(|port| PortRange::new(port, port).ok())
+        problems.integer(node, 1..=u16::MAX).and_then(|port| PortRange::new(port, port).ok())
     };
     nodes.iter().filter_map(range).collect()
 }
@@ -155,8 +157,9 @@ fn read_policy<'t>(
     if policy.is_empty("include") {
         known.problems.warn(node, "include is empty: the policy matches nobody");
     }
-    let SshRules { usernames, allow_email_alias, permissions } = read_ssh(policy, known)?;
-    Some(InfrastructurePolicy { name: name?.into(), rules, usernames, allow_email_alias, permissions })
+    let SshRules { usernames, allow_email_alias, permissions, forwards } = read_ssh(policy, known)?;
+    let name = name?.into();
+    Some(InfrastructurePolicy { name, rules, usernames, allow_email_alias, permissions, forwards })
 }
 
 /// `connection_rules.ssh`.
@@ -164,6 +167,7 @@ struct SshRules {
     usernames: BTreeSet<Login>,
     allow_email_alias: bool,
     permissions: SshPermissions,
+    forwards: Option<Arc<[ForwardRule]>>,
 }
 
 const SSH_KEYS: &[&str] = &[
@@ -174,6 +178,7 @@ const SSH_KEYS: &[&str] = &[
     "permit_agent_forwarding",
     "permit_x11_forwarding",
     "permit_user_rc",
+    "forwards",
 ];
 
 fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
@@ -195,7 +200,11 @@ fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
         x11_forwarding: ssh.flag("permit_x11_forwarding", true),
         user_rc: ssh.flag("permit_user_rc", true),
     };
-    Some(SshRules { usernames, allow_email_alias, permissions })
+    let forwards = forwards::read(&ssh, known.problems);
+    if forwards.is_some() && !permissions.port_forwarding {
+        known.problems.warn(ssh.node, "forwards has no effect: permit_port_forwarding is false");
+    }
+    Some(SshRules { usernames, allow_email_alias, permissions, forwards })
 }
 
 fn username(text: &str) -> Result<Login, String> {
