@@ -8,6 +8,7 @@ mod export;
 mod reading;
 mod recipient;
 mod replay;
+mod segments;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;

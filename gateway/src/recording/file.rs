@@ -95,13 +95,10 @@ impl SealedFile {
         let sealer = Sealer::new(recipient, &mut rand::rng()).map_err(|e| RecordingError::seal(path, e))?;
         let header = Header {
             started_at: started.unix_seconds(),
-            data_size: 0,
             encapsulated_key: sealer.encapsulated_key(),
-            pty: None,
-            exit_data: None,
             kind: Some(kind),
             recipient: Some(recipient.id()),
-            blocks: None,
+            ..Header::default()
         };
         Ok(Self { path: path.into(), sealer, header, data_bytes: 0, sink })
     }

@@ -26,7 +26,7 @@ const MAX_TEXT: usize = 256;
 const SEPARATOR: usize = 1;
 
 /// What a file says about itself in clear. Fields that are not known are ignored when read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Start of the session, seconds since 1970.
     pub started_at: u64,
@@ -47,6 +47,12 @@ pub struct Header {
     /// [`super::RecipientKey::id`] of the key it is sealed to; absent in files of other writers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
+    /// Which segment of its log it is, from 0; absent in files of other writers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u32>,
+    /// Whether the log ends with it; false until that segment is finished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
     /// Number of blocks; present only in a file that was finished, absent in files of other writers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<u64>,
@@ -245,13 +251,9 @@ mod tests {
     fn header() -> Header {
         Header {
             started_at: 1_700_000_000,
-            data_size: 0,
             encapsulated_key: [0xab; 32],
-            pty: None,
-            exit_data: None,
             kind: Some(LogKind::Channel),
-            recipient: None,
-            blocks: None,
+            ..Header::default()
         }
     }
 
@@ -337,6 +339,7 @@ mod tests {
         fn any_header()(
             started_at: u64, data_size: u64, encapsulated_key: [u8; 32], blocks: Option<u64>,
             terminal: bool, ended: bool, core_dumped: bool, numbers: [u32; 3], timestamp: u64,
+            segment: Option<u32>, last: bool,
             texts in [proptest::option::of(text()), proptest::option::of(text()), proptest::option::of(text())],
             modes in proptest::collection::vec((text(), any::<u32>()), 0..20),
         ) -> Header {
@@ -344,7 +347,7 @@ mod tests {
             let [width, height, status] = numbers;
             let exit = ExitHeader { timestamp, status: Some(status), signal, core_dumped, error_msg };
             Header {
-                started_at, data_size, encapsulated_key, blocks,
+                started_at, data_size, encapsulated_key, blocks, segment, last,
                 pty: terminal.then_some(PtyHeader { term, width, height, modes }),
                 exit_data: ended.then_some(exit),
                 kind: Some(LogKind::Channel),

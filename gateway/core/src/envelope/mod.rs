@@ -14,12 +14,14 @@
 mod cipher;
 mod header;
 mod keys;
+mod name;
 mod open;
 mod packet;
 mod seal;
 
 pub use header::{ExitHeader, Header, HeaderError, LogKind, PtyHeader, RESERVED_HEADER};
 pub use keys::{RecipientKey, RecipientKeyError, RecipientPrivateKey};
+pub use name::{LogName, NotASegment, SegmentName};
 pub use open::{OpenError, Opener, whole_blocks};
 pub use packet::{Batch, Packer, Packet};
 pub use seal::{SealError, Sealer};

@@ -49,13 +49,11 @@ fn private_key() -> RecipientPrivateKey {
 fn header(sealer: &Sealer, blocks: Option<u64>) -> Header {
     Header {
         started_at: 1_700_000_000,
-        data_size: 0,
         encapsulated_key: sealer.encapsulated_key(),
-        pty: None,
-        exit_data: None,
         kind: Some(LogKind::Channel),
         recipient: Some(private_key().recipient_key().id()),
         blocks,
+        ..Header::default()
     }
 }
 

@@ -16,8 +16,8 @@ use zip::ZipWriter;
 
 use super::Console;
 use super::export::{without_controls, write_zip};
-use super::reading::{Reading, read_header, read_packets};
 use super::recipient::read_private_key;
+use super::segments::{Log, LogReading, logs_in};
 
 /// Longest line of events that is kept in one piece.
 const MAX_LINE: usize = 8 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub(super) fn decrypt(args: &DecryptArgs, console: &mut Console<'_>) -> anyhow::
     let mut outcome = ExitCode::SUCCESS;
     let mut recordings = Vec::new();
     for input in &args.inputs {
-        match recordings_of(input) {
+        match recordings_of(input, &private_key) {
             Ok(found) => recordings.extend(found),
             Err(error) => {
                 console.problem(&format!("{error:#}"))?;
@@ -73,9 +73,9 @@ pub(super) fn decrypt(args: &DecryptArgs, console: &mut Console<'_>) -> anyhow::
     Ok(outcome)
 }
 
-/// A file to decrypt, and the session directory it was found in.
+/// A log to decrypt, and the session directory it was found in.
 struct Recording {
-    path: PathBuf,
+    log: Log,
     session: Option<PathBuf>,
 }
 
@@ -110,7 +110,7 @@ impl Destination {
             Self::Beside if events => return Ok(None),
             Self::Zip(path) => return Ok(Some(path.clone())),
             Self::Beside => {
-                let mut path = recording.path.clone().into_os_string();
+                let mut path = recording.log.path.clone().into_os_string();
                 path.push("-decrypted.zip");
                 return Ok(Some(path.into()));
             }
@@ -120,65 +120,54 @@ impl Destination {
         let directory = session.map_or_else(|| directory.clone(), |session| directory.join(session));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.with_context(|| format!("cannot create {}", directory.display()))?;
-        let mut name = recording.path.file_stem().unwrap_or_default().to_owned();
+        let mut name = recording.log.path.file_stem().unwrap_or_default().to_owned();
         name.push(if events { ".jsonl" } else { ".zip" });
         Ok(Some(directory.join(name)))
     }
 }
 
-fn recordings_of(input: &Path) -> anyhow::Result<Vec<Recording>> {
+fn recordings_of(input: &Path, private_key: &RecipientPrivateKey) -> anyhow::Result<Vec<Recording>> {
     let unreadable = || format!("cannot read {}", input.display());
     if !fs::metadata(input).with_context(unreadable)?.is_dir() {
-        return Ok(vec![Recording { path: input.into(), session: None }]);
+        return Ok(vec![Recording { log: Log::single(input), session: None }]);
     }
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(input).with_context(unreadable)? {
-        let path = entry.with_context(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
+    let logs = logs_in(input, private_key).with_context(unreadable)?;
+    if logs.is_empty() {
         bail!("{} has no recordings (events.log, channel-0.log, ...)", input.display());
     }
-    paths.sort_by_key(|path| (channel_number(path), path.clone()));
     let session = Some(fs::canonicalize(input).with_context(unreadable)?);
-    Ok(paths.into_iter().map(|path| Recording { path, session: session.clone() }).collect())
+    Ok(logs.into_values().map(|log| Recording { log, session: session.clone() }).collect())
 }
 
-/// Events before channels, channels by number.
-fn channel_number(path: &Path) -> Option<u32> {
-    path.file_stem()?.to_str()?.strip_prefix("channel-")?.parse().ok()
-}
-
-/// Decrypts one file and says what is wrong with it.
+/// Decrypts one log and says what is wrong with it.
 fn decrypt_one(
     recording: &Recording,
     private_key: &RecipientPrivateKey,
     destination: &Destination,
     console: &mut Console<'_>,
 ) -> anyhow::Result<Option<String>> {
-    let header = read_header(&recording.path, private_key)?;
+    let log = &recording.log;
+    let header = log.header(private_key)?;
     let as_lines = header.kind == Some(LogKind::Events) && !matches!(destination, Destination::Zip(_));
     let target = destination.file(recording, as_lines)?;
-    if header.kind.is_some() && header.blocks.is_none() {
-        let name = recording.path.display();
+    if log.never_finished(&header) {
+        let name = log.path.display();
         writeln!(console.err, "{name}: never finished; it ends where the gateway stopped writing")?;
     }
     let reading = match &target {
         None if as_lines => write_events(recording, private_key, &mut console.out)?,
         None if console.out_is_terminal => {
-            bail!("{}: a zip file is not written to a terminal", recording.path.display())
+            bail!("{}: a zip file is not written to a terminal", log.path.display())
         }
         None => {
             let zip = ZipWriter::new_stream(&mut *console.out);
-            write_zip(&recording.path, private_key, &header, zip)?
+            write_zip(log, private_key, &header, zip)?
         }
         Some(path) => write_file(path, |file| {
             if as_lines {
                 return write_events(recording, private_key, file);
             }
-            Ok(write_zip(&recording.path, private_key, &header, ZipWriter::new(file))?)
+            Ok(write_zip(log, private_key, &header, ZipWriter::new(file))?)
         })?,
     };
     let shown =
@@ -186,17 +175,15 @@ fn decrypt_one(
     if let Some(path) = &target {
         report(recording, path, &header, &reading, console)?;
     }
-    let name = recording.path.display();
-    Ok(reading
-        .damage
-        .map(|damage| format!("{name}: {damage}; what is intact before that was written to {shown}")))
+    let damage: Vec<String> = reading.damage.iter().map(ToString::to_string).collect();
+    Ok((!damage.is_empty()).then(|| format!("{}; what is intact was written to {shown}", damage.join("; "))))
 }
 
 /// Creates a file for plaintext; removes it again if it cannot be filled.
 fn write_file(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<Reading>,
-) -> anyhow::Result<Reading> {
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<LogReading>,
+) -> anyhow::Result<LogReading> {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = match created {
         Ok(file) => file,
@@ -221,7 +208,7 @@ fn report(
     recording: &Recording,
     target: &Path,
     header: &Header,
-    reading: &Reading,
+    reading: &LogReading,
     console: &mut Console<'_>,
 ) -> io::Result<()> {
     let kind = match (header.kind, &header.pty) {
@@ -231,19 +218,19 @@ fn report(
     };
     if console.json {
         let written = json!({
-            "file": recording.path,
+            "file": recording.log.path,
             "output": target,
             "kind": kind,
             "packets": reading.packets,
-            "finished": header.blocks.is_some(),
-            "damage": reading.damage.as_ref().map(ToString::to_string),
+            "finished": header.kind.is_some() && !recording.log.never_finished(header),
+            "damage": reading.damage.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         return writeln!(console.out, "{}", json!({ "decrypted": written }));
     }
     writeln!(
         console.err,
         "{}: {kind}, {} packets -> {}",
-        recording.path.display(),
+        recording.log.path.display(),
         reading.packets,
         target.display()
     )
@@ -253,9 +240,9 @@ fn write_events(
     recording: &Recording,
     private_key: &RecipientPrivateKey,
     out: &mut dyn Write,
-) -> anyhow::Result<Reading> {
+) -> anyhow::Result<LogReading> {
     let mut lines = EventLines { out, line: Vec::new() };
-    let reading = read_packets(&recording.path, private_key, |packet| lines.packet(packet))?;
+    let reading = recording.log.read(private_key, |packet| lines.packet(packet))?;
     lines.end().context("cannot write what was decrypted")?;
     Ok(reading)
 }

@@ -6,7 +6,6 @@
 //! of any size needs little memory and no temporary plaintext.
 
 use std::io::{self, Seek, Write};
-use std::path::Path;
 
 use portreeve_core::envelope::{ExitHeader, Header, Packet, RecipientPrivateKey};
 use portreeve_core::record::Source;
@@ -14,7 +13,8 @@ use portreeve_core::utc::UtcTime;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::reading::{Reading, ReadingError, read_packets};
+use super::reading::ReadingError;
+use super::segments::{Log, LogReading};
 
 /// One text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +24,13 @@ enum Part {
     Stream(Source),
 }
 
-/// Writes the zip of the recording at `path`, whose header is known.
+/// Writes the zip of a log whose header is known.
 pub(super) fn write_zip<W: Write + Seek>(
-    path: &Path,
+    log: &Log,
     private_key: &RecipientPrivateKey,
     header: &Header,
     mut zip: ZipWriter<W>,
-) -> Result<Reading, ReadingError> {
+) -> Result<LogReading, ReadingError> {
     let parts = match header.pty {
         Some(_) => [Part::TerminalData, Part::TerminalTimes],
         None => [Part::Stream(Source::Client), Part::Stream(Source::Target)],
@@ -43,7 +43,7 @@ pub(super) fn write_zip<W: Write + Seek>(
     for part in parts {
         zip.start_file(part.name(), options).map_err(failed)?;
         let mut writer = PartWriter::new(part, header, &mut zip).map_err(ReadingError::PassOn)?;
-        reading = Some(read_packets(path, private_key, |packet| writer.packet(packet))?);
+        reading = Some(log.read(private_key, |packet| writer.packet(packet))?);
         writer.end(header).map_err(ReadingError::PassOn)?;
     }
     zip.finish().map_err(failed)?.flush().map_err(ReadingError::PassOn)?;

@@ -98,10 +98,10 @@ fn sealed(kind: LogKind, pty: Option<PtyHeader>, packets: &[(Source, u64, &[u8])
         data_size,
         encapsulated_key: sealer.encapsulated_key(),
         pty,
-        exit_data: None,
         kind: Some(kind),
         recipient: Some(recipient.id()),
         blocks: Some(sealer.blocks()),
+        ..Header::default()
     };
     [header.encode(900).unwrap(), body].concat()
 }
@@ -276,8 +276,7 @@ fn damaged_files_give_what_is_intact_and_say_so() {
         let ran = run(&["decrypt", "--key", &scratch.key(), &path, &scratch.path("streams.log")]);
         assert!(!ran.success);
         let zip = format!("{path}-decrypted.zip");
-        let expected =
-            format!("portreeve: {path}: {problem}; what is intact before that was written to {zip}\n");
+        let expected = format!("portreeve: {path}: {problem}; what is intact was written to {zip}\n");
         assert!(ran.err.contains(&expected), "{}", ran.err);
         assert_eq!(unzip(Path::new(&zip))[1].1, b"hello\r\n");
         let other = scratch.path("streams.log-decrypted.zip");
@@ -365,4 +364,78 @@ fn replay_of_streams_points_to_decrypt() {
         let args = ["logs", "replay", "--key", "k", "--speed", speed, "f"];
         assert!(TestCli::try_parse_from(args).is_err(), "{speed}");
     }
+}
+
+/// A segment of a channel's log with one packet of the target.
+fn segment(number: u32, last: bool, recipient: &RecipientPrivateKey, data: &[u8]) -> Vec<u8> {
+    let recipient = recipient.recipient_key();
+    let mut sealer = Sealer::new(&recipient, &mut rand::rng()).unwrap();
+    let mut packer = Packer::default();
+    packer.push(Packet { source: Source::Target, code: 0, elapsed: u64::from(number), data });
+    let body = sealer.seal(packer.take(Vec::new())).unwrap();
+    let header = Header {
+        encapsulated_key: sealer.encapsulated_key(),
+        kind: Some(LogKind::Channel),
+        recipient: Some(recipient.id()),
+        blocks: Some(sealer.blocks()),
+        segment: Some(number),
+        last,
+        ..Header::default()
+    };
+    [header.encode(900).unwrap(), body].concat()
+}
+
+#[test]
+fn segments_are_joined_in_order_and_a_bad_one_costs_only_itself() {
+    let scratch = Scratch::new();
+    let key = RecipientPrivateKey::from_bytes([7; 32]);
+    let session = PathBuf::from(scratch.path("1-session"));
+    fs::create_dir(&session).unwrap();
+    let file = |number: u32| match number {
+        0 => session.join("channel-0.log"),
+        _ => session.join(format!("channel-0.{number}.log")),
+    };
+    for number in 0..12 {
+        fs::write(file(number), segment(number, number == 11, &key, format!("{number} ").as_bytes()))
+            .unwrap();
+    }
+    let decrypt = |out: &str| {
+        let out = scratch.path(out);
+        let dir = session.to_str().unwrap();
+        let ran = run_in(&["decrypt", "--key", &scratch.key(), "--output", &out, dir], true, false);
+        let zip = format!("{out}/1-session/channel-0.zip");
+        (ran, String::from_utf8(unzip(Path::new(&zip))[1].1.clone()).unwrap())
+    };
+    let (ran, text) = decrypt("whole");
+    assert!(ran.success && !ran.err.contains("never finished"), "{}", ran.err);
+    assert_eq!(text, "0 1 2 3 4 5 6 7 8 9 10 11 ");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(ran.out()).unwrap()["decrypted"]["finished"], true);
+
+    fs::remove_file(file(4)).unwrap();
+    let mut altered = fs::read(file(7)).unwrap();
+    *altered.last_mut().unwrap() ^= 1;
+    fs::write(file(7), altered).unwrap();
+    fs::remove_file(file(11)).unwrap();
+    let (ran, text) = decrypt("damaged");
+    assert!(!ran.success);
+    assert_eq!(text, "0 1 2 3 5 6 8 9 10 ");
+    for problem in ["channel-0.4.log: the segment is missing", "channel-0.7.log", "never finished"] {
+        assert!(ran.err.contains(problem), "{problem}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_further_recipient_finds_the_files_of_their_own_key() {
+    let scratch = Scratch::new();
+    let (first, second) =
+        (RecipientPrivateKey::from_bytes([8; 32]), RecipientPrivateKey::from_bytes([7; 32]));
+    let session = PathBuf::from(scratch.path("1-session"));
+    let own = session.join(second.recipient_key().id());
+    fs::create_dir_all(&own).unwrap();
+    fs::write(session.join("channel-0.log"), segment(0, true, &first, b"theirs")).unwrap();
+    fs::write(own.join("channel-0.log"), segment(0, true, &second, b"ours")).unwrap();
+    let out = scratch.path("out");
+    let ran = run(&["decrypt", "--key", &scratch.key(), "--output", &out, session.to_str().unwrap()]);
+    assert!(ran.success, "{}", ran.err);
+    assert_eq!(unzip(Path::new(&format!("{out}/1-session/channel-0.zip")))[1].1, b"ours");
 }
