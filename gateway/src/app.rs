@@ -36,7 +36,7 @@ use crate::listener::Listener;
 use crate::listener::admission::Admission;
 use crate::listener::socket::Listeners;
 use crate::metrics::{KernelCounters, Metrics};
-use crate::recording::recipient;
+use crate::recording::recipient::RecipientKeys;
 use crate::recording::spool::Spool;
 use crate::session::Gateway;
 use crate::session::registry::Registry;
@@ -106,8 +106,8 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
         key_ring: KeyRing::new(key::load_account_secret(&config.state_dir)?),
         signer: Signer::new(ca),
         host_signer: host_ca.map(HostSigner::new),
-        recipient: recipient::load(&config.recording.recipient_key_file)?,
-        spool: Spool::open(&config.recording.spool_dir)?,
+        recipients: RecipientKeys::open(&config.recording.recipient_key_files)?,
+        spool: Spool::open(&config.recording.spool_dir)?.with(config.recording.spool.clone()),
         registry: Arc::new(Registry::default()),
         access_log: AccessLog::open(config.access_log.clone(), metrics.clone())?,
         metrics,

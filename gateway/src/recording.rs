@@ -2,7 +2,7 @@
 //!
 //! A recording starts as a [`Reservation`], which has its directory and its events file on disk before
 //! anything is dialled, so that a session that cannot be recorded never begins. It becomes a
-//! [`Recorder`], which writes one sealed file of events and one for each session channel.
+//! [`Recorder`], which writes one sealed log of events and one for each session channel.
 //!
 //! Invariants: what was recorded is sealed and written within half a second (a crash of the process loses
 //! no more than that); a file that cannot be written is told to the next caller; a slow disk makes the
@@ -17,6 +17,7 @@ mod events;
 mod file;
 mod inspector;
 pub mod recipient;
+mod sealed_log;
 pub mod spool;
 mod stream;
 mod writer;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use portreeve_core::envelope::{ExitHeader, LogKind, Packer, Packet, RecipientKey};
+use portreeve_core::envelope::{ExitHeader, LogName, Packer, Packet};
 use portreeve_core::id::SessionId;
 use portreeve_core::record::{ChannelKind, ChannelNumber, Exit, RecordEvent, Source};
 use portreeve_core::utc::UtcTime;
@@ -37,17 +38,18 @@ use tracing::warn;
 use channels::Channels;
 pub use error::RecordingError;
 use events::{EventsFile, event_line};
-use file::SealedFile;
 use inspector::Inspector;
+use recipient::Recipients;
+use sealed_log::{SealedLog, SessionFiles};
 use spool::{CreateError, SessionDirectory, Spool};
 use stream::{LogStream, SessionFailure, micros};
 use writer::Inspection;
 
 /// A recording that is sure to have its files, and holds nothing yet. Dropping it removes them.
 pub struct Reservation {
-    events: SealedFile,
+    events: SealedLog,
     directory: SessionDirectory,
-    recipient: RecipientKey,
+    files: Arc<SessionFiles>,
     start: Start,
 }
 
@@ -68,7 +70,7 @@ impl fmt::Debug for Recorder {
 
 struct Recording {
     directory: SessionDirectory,
-    recipient: RecipientKey,
+    files: Arc<SessionFiles>,
     start: Start,
     command_logging: bool,
     events: EventsFile,
@@ -91,20 +93,27 @@ impl Recorder {
     /// [`RecordingError`]: the session must not begin.
     pub async fn reserve(
         spool: &Spool,
-        recipient: &RecipientKey,
+        recipients: &Recipients,
         session: SessionId,
         started: SystemTime,
     ) -> Result<Reservation, RecordingError> {
         let start = Start { wall: started.into(), monotonic: Instant::now() };
-        let (spool, recipient) = (spool.clone(), *recipient);
+        let (spool, recipients) = (spool.clone(), recipients.clone());
         let stopped = RecordingError::WriterStopped { path: spool.root().to_owned() };
         let reserved = tokio::task::spawn_blocking(move || {
             let failed = |error: CreateError| RecordingError::create(&error.path, error.source);
             let _creating = spool.creating().map_err(failed)?;
-            let directory = SessionDirectory::create(&spool, session, start.wall).map_err(failed)?;
-            let path = directory.events_file();
-            let events = SealedFile::create(&path, &recipient, LogKind::Events, start.wall)?;
-            Ok(Reservation { events, directory, recipient, start })
+            let directory =
+                SessionDirectory::create(&spool, session, start.wall, &recipients).map_err(failed)?;
+            let files = Arc::new(SessionFiles {
+                directory: directory.path().into(),
+                recipients,
+                started: start.wall,
+                config: Arc::clone(spool.config()),
+            });
+            let events = SealedLog::create(Arc::clone(&files), LogName::Events)?;
+            directory.lock().map_err(failed)?;
+            Ok(Reservation { events, directory, files, start })
         });
         reserved.await.unwrap_or(Err(stopped))
     }
@@ -189,7 +198,7 @@ impl Reservation {
     /// # Errors
     /// [`RecordingError`]: the session must not begin; nothing of the recording stays.
     pub async fn begin(self, first: RecordEvent, command_logging: bool) -> Result<Recorder, RecordingError> {
-        let Self { mut events, mut directory, recipient, start } = self;
+        let Self { mut events, mut directory, files, start } = self;
         let mut packer = Packer::default();
         let elapsed = start.monotonic.elapsed();
         let data = event_line(&first, start, command_logging, elapsed)?;
@@ -202,7 +211,7 @@ impl Reservation {
         let failure = SessionFailure::default();
         let recording = Recording {
             directory,
-            recipient,
+            files,
             start,
             command_logging,
             events: EventsFile::new(
@@ -232,16 +241,14 @@ impl Recording {
     }
 
     async fn create_stream(&self, channel: ChannelNumber) -> Result<LogStream, RecordingError> {
-        let (path, recipient) = (self.directory.channel_file(channel), self.recipient);
-        let Start { wall, monotonic } = self.start;
-        let stopped = RecordingError::WriterStopped { path: path.clone() };
-        let created = tokio::task::spawn_blocking(move || {
-            SealedFile::create(&path, &recipient, LogKind::Channel, wall)
-        });
-        let file = created.await.unwrap_or(Err(stopped))?;
+        let files = Arc::clone(&self.files);
+        let stopped = RecordingError::WriterStopped { path: files.directory.clone() };
+        let created =
+            tokio::task::spawn_blocking(move || SealedLog::create(files, LogName::Channel(channel)));
+        let log = created.await.unwrap_or(Err(stopped))?;
         let inspection = Inspection { inspector: Inspector::default(), found: self.events.clone() };
         let failure = Arc::clone(&self.failure);
-        Ok(LogStream::start(file, Packer::default(), monotonic, failure, Some(inspection)))
+        Ok(LogStream::start(log, Packer::default(), self.start.monotonic, failure, Some(inspection)))
     }
 
     fn request(&self, channel: ChannelNumber, event: &RecordEvent) -> Result<(), RecordingError> {

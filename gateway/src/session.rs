@@ -17,7 +17,6 @@ mod target;
 use std::sync::Arc;
 
 use portreeve_core::config::daemon::Config;
-use portreeve_core::envelope::RecipientKey;
 use portreeve_core::id::SessionId;
 use portreeve_core::net::FlowTuple;
 use portreeve_core::net::interface::InterfaceName;
@@ -32,6 +31,7 @@ use crate::ca::host::HostSigner;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Accepted;
 use crate::metrics::{ConnectionOutcome, Metrics};
+use crate::recording::recipient::RecipientKeys;
 use crate::recording::spool::Spool;
 use crate::ssh;
 use crate::ssh::shown_keys::KeyRing;
@@ -55,7 +55,7 @@ pub struct Gateway {
     /// Where recordings are written.
     pub spool: Spool,
     /// To whom recordings are sealed.
-    pub recipient: RecipientKey,
+    pub recipients: RecipientKeys,
     /// Live sessions.
     pub registry: Arc<Registry>,
     /// One line per connection.

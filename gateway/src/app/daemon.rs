@@ -167,7 +167,10 @@ impl Daemon {
             return;
         }
         let (gateway, datapath) = (Arc::clone(&self.gateway), self.charge.datapath().map(Arc::clone));
-        self.reloading.spawn_blocking(move || reload::policy(&gateway, datapath.as_deref()));
+        self.reloading.spawn_blocking(move || {
+            reload::recipients(&gateway);
+            reload::policy(&gateway, datapath.as_deref());
+        });
     }
 
     fn reloaded(&mut self, finished: Result<(), JoinError>) {

@@ -1,4 +1,4 @@
-//! A changed policy file: all of it comes into force, or none.
+//! A changed policy file: all of it comes into force, or none. The same of the recipients' key files.
 
 use std::sync::Mutex;
 
@@ -10,6 +10,7 @@ use portreeve_core::snapshot::PolicySnapshot;
 use crate::datapath::{Applied, Datapath, DatapathError};
 use crate::session::Gateway;
 use crate::store;
+use crate::telemetry::with_causes;
 
 /// Loads the policy file and puts it in force: kernel first, then connections, then live sessions.
 ///
@@ -59,6 +60,18 @@ pub(super) fn apply(datapath: &mut Datapath, policy: &PolicySnapshot) -> Result<
         tracing::info!("{stopped}");
     }
     datapath.apply_policy(&policy.infrastructure.steered(), &rules)
+}
+
+/// Reads the recipients' key files again; live sessions keep the keys that they began with.
+pub(super) fn recipients(gateway: &Gateway) {
+    match gateway.recipients.reload() {
+        Ok(None) => {}
+        Ok(Some(recipients)) => tracing::info!(%recipients, "new sessions are recorded for other recipients"),
+        Err(error) => {
+            let error = with_causes(&error);
+            tracing::error!(%error, "the recipient keys are refused; the old ones stay in force");
+        }
+    }
 }
 
 /// Opens the access log anew, for rotation.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::kernel_policies::KernelPolicies;
 use super::{ConfigArg, print};
 use crate::ca::key;
-use crate::recording::recipient;
+use crate::recording::recipient::Recipients;
 use crate::store;
 
 /// Arguments of `portreeve check-config`.
@@ -48,7 +48,7 @@ impl CheckConfigArgs {
         if !self.no_keys {
             key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
             key::load_account_secret(&config.state_dir)?;
-            recipient::load(&config.recording.recipient_key_file)?;
+            Recipients::load(&config.recording.recipient_key_files)?;
         }
         let mut warnings = policy.warnings;
         warnings.extend(agreement::warnings(&config, &policy.snapshot));

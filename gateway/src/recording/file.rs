@@ -3,13 +3,13 @@
 //! Invariant: whatever fails, the file ends after a whole block or can be cut back to one, and its
 //! header stays readable.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use portreeve_core::envelope::{
-    Batch, ExitHeader, Header, LogKind, PtyHeader, RESERVED_HEADER, RecipientKey, Sealer,
+    Batch, ExitHeader, Header, LogKind, LogName, PtyHeader, RESERVED_HEADER, RecipientKey, Sealer,
 };
 use portreeve_core::utc::UtcTime;
 
@@ -55,6 +55,15 @@ pub(super) fn disk_sink(file: File) -> Box<dyn Sink> {
     Box::new(DiskSink { file, end: 0 })
 }
 
+/// Which file of a session it is, for its header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Start of the session.
+    pub(super) started: UtcTime,
+    pub(super) log: LogName,
+    pub(super) segment: u32,
+}
+
 /// A file that is being sealed.
 pub(super) struct SealedFile {
     path: PathBuf,
@@ -66,21 +75,17 @@ pub(super) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Creates the file and writes its header; fails if it exists. The events file is locked.
-    pub(super) fn create(
-        path: &Path,
-        recipient: &RecipientKey,
-        kind: LogKind,
-        started: UtcTime,
-    ) -> Result<Self, RecordingError> {
+    /// Creates the file and writes its header; fails if it exists, and leaves nothing then.
+    pub(super) fn create(path: &Path, recipient: &RecipientKey, head: Head) -> Result<Self, RecordingError> {
         let failed = |source| RecordingError::create(path, source);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        if kind == LogKind::Events {
-            file.try_lock().map_err(|error| failed(error.into()))?;
-        }
-        let mut created = Self::new(path, recipient, kind, started, Box::new(DiskSink { file, end: 0 }))?;
+        let mut created = Self::new(path, recipient, head, Box::new(DiskSink { file, end: 0 }))?;
         let header = created.encoded_header()?;
-        created.sink.append(&header).map_err(failed)?;
+        created.sink.append(&header).map_err(|source| {
+            // A file without a header is of no use, and the first error is the one to tell.
+            drop(fs::remove_file(path));
+            failed(source)
+        })?;
         Ok(created)
     }
 
@@ -88,16 +93,19 @@ impl SealedFile {
     pub(super) fn new(
         path: &Path,
         recipient: &RecipientKey,
-        kind: LogKind,
-        started: UtcTime,
+        head: Head,
         sink: Box<dyn Sink>,
     ) -> Result<Self, RecordingError> {
         let sealer = Sealer::new(recipient, &mut rand::rng()).map_err(|e| RecordingError::seal(path, e))?;
         let header = Header {
-            started_at: started.unix_seconds(),
+            started_at: head.started.unix_seconds(),
             encapsulated_key: sealer.encapsulated_key(),
-            kind: Some(kind),
+            kind: Some(match head.log {
+                LogName::Events => LogKind::Events,
+                LogName::Channel(_) => LogKind::Channel,
+            }),
             recipient: Some(recipient.id()),
+            segment: Some(head.segment),
             ..Header::default()
         };
         Ok(Self { path: path.into(), sealer, header, data_bytes: 0, sink })
@@ -124,8 +132,9 @@ impl SealedFile {
         self.rewrite_header()
     }
 
-    /// Writes the final header.
-    pub(super) fn finish(&mut self, exit_data: Option<ExitHeader>) -> Result<(), RecordingError> {
+    /// Writes the final header; `last`: whether the log ends with this file.
+    pub(super) fn finish(&mut self, exit_data: Option<ExitHeader>, last: bool) -> Result<(), RecordingError> {
+        self.header.last = last;
         self.header.data_size = self.data_bytes;
         self.header.exit_data = exit_data;
         self.header.blocks = Some(self.sealer.blocks());

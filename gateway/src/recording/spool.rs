@@ -1,30 +1,34 @@
 //! The spool: the directory that sealed recordings are written to and shipped from.
 //!
-//! Owns the directory format. Each session has one directory, `<started>-<session id>.part` while it is
-//! written and `<started>-<session id>` when it is finished, where `<started>` is in milliseconds since
-//! 1970. In it are `events.log` and, for each recorded channel, `channel-<n>.log`. Directories are 0700,
-//! files 0600. A finished directory never changes again. The writer of a `.part` directory holds a lock
-//! (flock) on its `events.log`; one without a lock was left by a crash. While a directory is made, up to
+//! Owns the directory format (docs/log-format.md, "A session"). Each session has one directory,
+//! `<started>-<session id>.part` while it is written and `<started>-<session id>` when it is finished, where
+//! `<started>` is in milliseconds since 1970. In it are the logs, and in a directory for each further recipient
+//! the same again. Directories are 0700, files 0600. A finished directory never changes again. The writer of a
+//! `.part` directory holds a lock (flock) on its `events.log`; one without a lock was left by a crash. While a directory is made, up to
 //! the lock on its `events.log`, its writer holds a shared lock on the spool directory, and who closes a
 //! leftover an exclusive one: a gateway that takes over closes nothing that the other one has just begun.
 //!
 //! Deliberately absent: what the files hold (see [`super`]), and when anything is deleted.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+mod leftovers;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use portreeve_core::envelope::whole_blocks;
+use portreeve_core::config::daemon::SpoolConfig;
 use portreeve_core::id::SessionId;
-use portreeve_core::record::ChannelNumber;
 use portreeve_core::utc::UtcTime;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::warn;
+
+use super::recipient::Recipients;
+use leftovers::close_leftovers;
 
 /// Ends the name of a session directory that is still written.
 const PART: &str = "part";
@@ -36,6 +40,7 @@ pub const EVENTS_FILE: &str = "events.log";
 #[derive(Clone, Debug)]
 pub struct Spool {
     root: Arc<Path>,
+    config: Arc<SpoolConfig>,
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
@@ -82,7 +87,22 @@ impl Spool {
         check_writable(dir).map_err(|source| SpoolError::NotWritable { path: dir.into(), source })?;
         let closed_leftovers =
             close_leftovers(dir).map_err(|source| SpoolError::Read { path: dir.into(), source })?;
-        Ok(Self { root: dir.into(), closed_leftovers, writing: watch::Sender::default() })
+        Ok(Self {
+            root: dir.into(),
+            config: Arc::default(),
+            closed_leftovers,
+            writing: watch::Sender::default(),
+        })
+    }
+
+    /// The same spool, written to as `config` says.
+    #[must_use]
+    pub fn with(self, config: SpoolConfig) -> Self {
+        Self { config: Arc::new(config), ..self }
+    }
+
+    pub(super) const fn config(&self) -> &Arc<SpoolConfig> {
+        &self.config
     }
 
     /// The spool directory.
@@ -119,26 +139,49 @@ pub(super) struct SessionDirectory {
     finished: PathBuf,
     kept: bool,
     /// Shared with what gives it its final name.
-    writing: Arc<watch::Receiver<()>>,
+    writing: Arc<Writing>,
+}
+
+/// That a directory is being written: the spool waits for it, and other processes leave it alone.
+#[derive(Debug)]
+struct Writing {
+    _spool: watch::Receiver<()>,
+    /// The locked events file.
+    lock: OnceLock<File>,
 }
 
 impl SessionDirectory {
-    /// Creates the directory of a new session.
-    pub(super) fn create(spool: &Spool, session: SessionId, started: UtcTime) -> Result<Self, CreateError> {
+    /// Creates the directory of a new session, with one in it for each further recipient.
+    pub(super) fn create(
+        spool: &Spool,
+        session: SessionId,
+        started: UtcTime,
+        recipients: &Recipients,
+    ) -> Result<Self, CreateError> {
         let finished = spool.root.join(format!("{}-{session}", started.unix_millis()));
         let part = finished.with_extension(PART);
-        match DirBuilder::new().mode(0o700).create(&part) {
-            Ok(()) => Ok(Self { part, finished, kept: false, writing: Arc::new(spool.writing.subscribe()) }),
-            Err(source) => Err(CreateError { path: part, source }),
+        let create = |path: PathBuf| match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(CreateError { path, source }),
+        };
+        let part = create(part)?;
+        let writing = Writing { _spool: spool.writing.subscribe(), lock: OnceLock::new() };
+        let directory = Self { part, finished, kept: false, writing: Arc::new(writing) };
+        for further in recipients.iter().skip(1) {
+            create(directory.part.join(further.id()))?;
         }
+        Ok(directory)
     }
 
-    pub(super) fn events_file(&self) -> PathBuf {
-        self.part.join(EVENTS_FILE)
-    }
-
-    pub(super) fn channel_file(&self, ChannelNumber(number): ChannelNumber) -> PathBuf {
-        self.part.join(format!("channel-{number}.log"))
+    /// Locks the events file, which is there by now, until the directory has its final name.
+    pub(super) fn lock(&self) -> Result<(), CreateError> {
+        let path = self.part.join(EVENTS_FILE);
+        let locked =
+            File::open(&path).and_then(|file| file.try_lock().map(|()| file).map_err(io::Error::from));
+        // A directory is locked once.
+        locked
+            .map(|file| self.writing.lock.set(file).unwrap_or_default())
+            .map_err(|source| CreateError { path, source })
     }
 
     /// The path while it is written.
@@ -199,77 +242,23 @@ fn check_writable(dir: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-fn close_leftovers(root: &Path) -> io::Result<usize> {
-    let lock = File::open(root)?;
-    let mut closed = 0;
-    for entry in fs::read_dir(root)? {
-        let part = entry?.path();
-        if part.extension().is_none_or(|extension| extension != PART) {
-            continue;
-        }
-        // For each alone: who makes a directory waits no longer than that.
-        lock.lock()?;
-        let leftover = close_leftover(&part);
-        lock.unlock()?;
-        match leftover {
-            Ok(Leftover::Closed) => closed += 1,
-            Ok(Leftover::InUse) => {}
-            Err(error) => warn!(path = %part.display(), %error, "cannot close a recording left by a crash"),
-        }
-    }
-    Ok(closed)
-}
-
-enum Leftover {
-    Closed,
-    InUse,
-}
-
-fn close_leftover(part: &Path) -> io::Result<Leftover> {
-    let _lock = match File::open(part.join(EVENTS_FILE)) {
-        Ok(events) => match events.try_lock() {
-            Ok(()) => Some(events),
-            Err(TryLockError::WouldBlock) => return Ok(Leftover::InUse),
-            Err(TryLockError::Error(error)) => return Err(error),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    let mut files = 0;
-    for entry in fs::read_dir(part)? {
-        if cut_to_whole_blocks(&entry?.path())? {
-            files += 1;
-        }
-    }
-    if files == 0 {
-        fs::remove_dir(part)?;
-    } else {
-        fs::rename(part, part.with_extension(""))?;
-    }
-    Ok(Leftover::Closed)
-}
-
-/// Cuts off a half-written block; a file without a whole header holds nothing and is removed.
-fn cut_to_whole_blocks(path: &Path) -> io::Result<bool> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let size = file.metadata()?.len();
-    let end = whole_blocks(size, |offset| {
-        let mut length = [0; 4];
-        file.read_exact_at(&mut length, offset).map(|()| u32::from_be_bytes(length))
-    })?;
-    match end {
-        Some(end) if end < size => file.set_len(end).map(|()| true),
-        Some(_) => Ok(true),
-        None => fs::remove_file(path).map(|()| false),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use portreeve_core::envelope::RecipientPrivateKey;
+
     use super::*;
 
     fn session() -> SessionId {
         SessionId::from_random_bytes([3; 16])
+    }
+
+    fn create(spool: &Spool, started: UtcTime) -> SessionDirectory {
+        let recipients = RecipientPrivateKey::from_bytes([7; 32]).recipient_key().into();
+        SessionDirectory::create(spool, session(), started, &recipients).unwrap()
+    }
+
+    fn events_file(directory: &SessionDirectory) -> PathBuf {
+        directory.path().join(EVENTS_FILE)
     }
 
     #[test]
@@ -296,7 +285,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let spool = Spool::open(scratch.path()).unwrap();
         let started = UtcTime::from_unix_seconds(1_700_000_000);
-        let mut directory = SessionDirectory::create(&spool, session(), started).unwrap();
+        let mut directory = create(&spool, started);
         directory.keep();
         let name = format!("1700000000000-{}", session());
         assert_eq!(directory.path(), scratch.path().join(format!("{name}.part")));
@@ -308,8 +297,8 @@ mod tests {
     fn unused_directory_goes_away() {
         let scratch = tempfile::tempdir().unwrap();
         let spool = Spool::open(scratch.path()).unwrap();
-        let directory = SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
-        fs::write(directory.events_file(), "x").unwrap();
+        let directory = create(&spool, UtcTime::from_unix_seconds(0));
+        fs::write(events_file(&directory), "x").unwrap();
         drop(directory);
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
@@ -356,12 +345,12 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let spool = Spool::open(scratch.path()).unwrap();
         let creating = spool.creating().unwrap();
-        let directory = SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
+        let directory = create(&spool, UtcTime::from_unix_seconds(0));
         let other = scratch.path().to_owned();
         let other = std::thread::spawn(move || Spool::open(&other).unwrap().closed_leftovers());
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(directory.path().exists() && !other.is_finished(), "it was taken for a leftover");
-        let events = File::create(directory.events_file()).unwrap();
+        let events = File::create(events_file(&directory)).unwrap();
         events.try_lock().unwrap();
         drop(creating);
         assert_eq!(other.join().unwrap(), 0);
@@ -372,10 +361,9 @@ mod tests {
     async fn a_directory_that_another_process_finished_is_finished() {
         let scratch = tempfile::tempdir().unwrap();
         let spool = Spool::open(scratch.path()).unwrap();
-        let mut directory =
-            SessionDirectory::create(&spool, session(), UtcTime::from_unix_seconds(0)).unwrap();
+        let mut directory = create(&spool, UtcTime::from_unix_seconds(0));
         directory.keep();
-        fs::write(directory.events_file(), b"\0\0\0\x02{}").unwrap();
+        fs::write(events_file(&directory), b"\0\0\0\x02{}").unwrap();
         assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 1);
         directory.finish().await.unwrap();
         assert!(directory.finish().await.is_ok() && !directory.path().exists());

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, SetOnce};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::RecordingError;
-use super::file::SealedFile;
 use super::inspector::Inspector;
+use super::sealed_log::SealedLog;
 use super::writer::{Inspection, Work, Writer};
 
 /// The longest that anything waits to be sealed while the disk keeps up.
@@ -72,10 +72,10 @@ enum Phase {
 }
 
 impl LogStream {
-    /// Starts the writer of `file`, to which `packer` has added all that was written so far; times
+    /// Starts the writer of `log`, to which `packer` has added all that was written so far; times
     /// count from `started`. Must be called within a tokio runtime.
     pub(super) fn start(
-        file: SealedFile,
+        log: SealedLog,
         packer: Packer,
         started: Instant,
         session_failure: SessionFailure,
@@ -97,7 +97,7 @@ impl LogStream {
             work: Notify::new(),
             progress: Notify::new(),
         });
-        tokio::spawn(write_all(Arc::clone(&shared), file, inspection));
+        tokio::spawn(write_all(Arc::clone(&shared), log, inspection));
         Self { shared }
     }
 
@@ -323,10 +323,10 @@ impl Drop for Ending {
     }
 }
 
-async fn write_all(shared: Arc<Shared>, file: SealedFile, inspection: Option<Inspection>) {
-    let ending = Ending { shared: Arc::clone(&shared), path: file.path().into() };
+async fn write_all(shared: Arc<Shared>, log: SealedLog, inspection: Option<Inspection>) {
+    let ending = Ending { shared: Arc::clone(&shared), path: log.path().into() };
     let (inspector, found) = inspection.map(|Inspection { inspector, found }| (inspector, found)).unzip();
-    let mut writer = Writer { file, inspector };
+    let mut writer = Writer { log, inspector };
     let mut spare = Vec::new();
     loop {
         let work = shared.next_work(spare).await;

@@ -12,14 +12,20 @@ use portreeve_core::envelope::{Batch, Header, OpenError, Opener, RecipientPrivat
 use portreeve_core::inspection::ChannelInspector;
 use portreeve_core::record::{EventLine, Pty, WITHHELD};
 
-use super::file::{Sink, disk_sink};
+use super::file::{Head, SealedFile, Sink, disk_sink};
 use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
 use super::*;
+
+mod segments;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
 
 fn private_key() -> RecipientPrivateKey {
     RecipientPrivateKey::from_bytes([7; 32])
+}
+
+fn recipients() -> Recipients {
+    private_key().recipient_key().into()
 }
 
 struct Opened {
@@ -44,8 +50,11 @@ impl Opened {
 }
 
 fn open(path: &Path) -> Opened {
-    let key = private_key();
-    let mut opener = Opener::new(&key);
+    open_with(&private_key(), path)
+}
+
+fn open_with(key: &RecipientPrivateKey, path: &Path) -> Opened {
+    let mut opener = Opener::new(key);
     opener.feed(&fs::read(path).unwrap());
     let mut packets = Vec::new();
     while let Some(packet) = opener.next_packet().unwrap() {
@@ -90,7 +99,7 @@ fn ended() -> RecordEvent {
 
 async fn reserve(spool: &Spool) -> Reservation {
     let session = SessionId::from_random_bytes([5; 16]);
-    Recorder::reserve(spool, &private_key().recipient_key(), session, SystemTime::now()).await.unwrap()
+    Recorder::reserve(spool, &recipients(), session, SystemTime::now()).await.unwrap()
 }
 
 async fn recorder(dir: &Path, command_logging: bool) -> Recorder {
@@ -208,8 +217,7 @@ async fn a_spool_that_is_gone_refuses_the_session() {
     let spool = Spool::open(&dir).unwrap();
     fs::remove_dir(&dir).unwrap();
     let session = SessionId::from_random_bytes([5; 16]);
-    let key = private_key().recipient_key();
-    let refused = Recorder::reserve(&spool, &key, session, SystemTime::now()).await;
+    let refused = Recorder::reserve(&spool, &recipients(), session, SystemTime::now()).await;
     assert!(matches!(refused, Err(RecordingError::Create { .. })));
 }
 
@@ -218,9 +226,8 @@ async fn the_same_session_twice_is_refused_and_the_first_stays() {
     let scratch = tempfile::tempdir().unwrap();
     let spool = Spool::open(scratch.path()).unwrap();
     let (session, now) = (SessionId::from_random_bytes([5; 16]), SystemTime::now());
-    let key = private_key().recipient_key();
-    let first = Recorder::reserve(&spool, &key, session, now).await.unwrap();
-    assert!(Recorder::reserve(&spool, &key, session, now).await.is_err());
+    let first = Recorder::reserve(&spool, &recipients(), session, now).await.unwrap();
+    assert!(Recorder::reserve(&spool, &recipients(), session, now).await.is_err());
     assert!(only_entry(scratch.path()).join(spool::EVENTS_FILE).exists());
     drop(first);
 }
@@ -376,10 +383,14 @@ impl Sink for StallingSink {
 }
 
 fn stream_into(sink: Box<dyn Sink>) -> LogStream {
-    let key = private_key().recipient_key();
-    let started = UtcTime::from_unix_seconds(1_700_000_000);
-    let file = SealedFile::new(Path::new("/spool/channel-0.log"), &key, LogKind::Channel, started, sink);
-    LogStream::start(file.unwrap(), Packer::default(), Instant::now(), SessionFailure::default(), None)
+    let head = Head {
+        started: UtcTime::from_unix_seconds(1_700_000_000),
+        log: LogName::Channel(CHANNEL),
+        segment: 0,
+    };
+    let file = SealedFile::new(Path::new("/spool/channel-0.log"), &private_key().recipient_key(), head, sink);
+    let log = SealedLog::single(file.unwrap(), recipients());
+    LogStream::start(log, Packer::default(), Instant::now(), SessionFailure::default(), None)
 }
 
 /// Holds what the client sends until a deadline, then keeps it, or leaves it out if it is a secret.
@@ -439,18 +450,21 @@ impl ChannelInspector for Holding {
 async fn an_inspector_holds_leaves_out_and_tells() {
     let scratch = tempfile::tempdir().unwrap();
     let start = Start { wall: UtcTime::from_unix_seconds(1_700_000_000), monotonic: Instant::now() };
-    let create = |name: &str, kind| {
-        let path = scratch.path().join(name);
-        SealedFile::create(&path, &private_key().recipient_key(), kind, start.wall).unwrap()
-    };
+    let files = Arc::new(SessionFiles {
+        directory: scratch.path().into(),
+        recipients: recipients(),
+        started: start.wall,
+        config: Arc::default(),
+    });
+    let create = |name| SealedLog::create(Arc::clone(&files), name).unwrap();
     let failure = SessionFailure::default();
-    let events_file = create(spool::EVENTS_FILE, LogKind::Events);
+    let events_file = create(LogName::Events);
     let events_stream =
         LogStream::start(events_file, Packer::default(), start.monotonic, Arc::clone(&failure), None);
     let found = EventsFile::new(events_stream, start, true);
     let inspector = Inspector::with(Box::<Holding>::default());
     let inspection = Inspection { inspector, found: found.clone() };
-    let file = create("channel-0.log", LogKind::Channel);
+    let file = create(LogName::Channel(CHANNEL));
     let stream = LogStream::start(file, Packer::default(), start.monotonic, failure, Some(inspection));
 
     stream.request(&exec("passwd")).unwrap();

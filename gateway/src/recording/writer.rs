@@ -7,8 +7,8 @@ use portreeve_core::record::RecordEvent;
 
 use super::error::RecordingError;
 use super::events::EventsFile;
-use super::file::SealedFile;
 use super::inspector::{Inspected, Inspector};
+use super::sealed_log::SealedLog;
 
 /// What looks at a channel's packets before they are sealed, and where that is told.
 pub(super) struct Inspection {
@@ -29,7 +29,7 @@ pub(super) struct Work {
 
 /// What works on the blocking pool.
 pub(super) struct Writer {
-    pub(super) file: SealedFile,
+    pub(super) log: SealedLog,
     pub(super) inspector: Option<Inspector>,
 }
 
@@ -43,7 +43,7 @@ impl Writer {
     /// `now`: microseconds since the session started.
     pub(super) fn write(&mut self, work: Work, now: u64) -> Result<Done, RecordingError> {
         if let Some(pty) = work.pty {
-            self.file.set_pty(pty)?;
+            self.log.set_pty(pty)?;
         }
         let Inspected { batch, mut found } = match &mut self.inspector {
             None => Inspected { batch: work.batch, found: Vec::new() },
@@ -52,14 +52,14 @@ impl Writer {
                 inspector.packets(work.batch, now)
             }
         };
-        let spare = self.file.append(batch)?;
+        let spare = self.log.append(batch)?;
         if let Some(exit) = work.finish {
             if let Some(inspector) = &mut self.inspector {
                 let held = inspector.finish(now);
                 found.extend(held.found);
-                self.file.append(held.batch)?;
+                self.log.append(held.batch)?;
             }
-            self.file.finish(exit)?;
+            self.log.finish(exit)?;
         }
         Ok(Done { spare, found })
     }

@@ -119,9 +119,9 @@ mod tests {
         for (on_failure, ends) in [(OnRecordingFailure::End, true), (OnRecordingFailure::Continue, false)] {
             let scratch = tempfile::tempdir().unwrap();
             let spool = Spool::open(scratch.path()).unwrap();
-            let (key, id) = (RecipientPrivateKey::from_bytes([7; 32]), SessionId::from_random_bytes([5; 16]));
-            let reserved =
-                Recorder::reserve(&spool, &key.recipient_key(), id, SystemTime::now()).await.unwrap();
+            let key = RecipientPrivateKey::from_bytes([7; 32]).recipient_key();
+            let id = SessionId::from_random_bytes([5; 16]);
+            let reserved = Recorder::reserve(&spool, &key.into(), id, SystemTime::now()).await.unwrap();
             let event = RecordEvent::SessionEnded { reason: String::new() };
             let policy = policy::load("", Format::Toml, "test", Generation(1)).unwrap().snapshot;
             let dst = OriginalDst::new(([10, 0, 0, 1], 22).into());

@@ -116,7 +116,7 @@ impl<'g> Arrival<'g> {
         outcome.facts().hostname = Some(target.hostname.to_string());
         policy.approach(flow, &identity).map_err(|denial| denied(&denial))?;
         let now = SystemTime::now();
-        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipient, id, now)
+        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipients.current(), id, now)
             .await
             .map_err(|error| recording_failed(&error))?;
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);

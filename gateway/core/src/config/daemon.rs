@@ -3,15 +3,19 @@
 //! Owns its keys, their defaults and their bounds. Paths are absolute, so that they mean the same
 //! whatever directory the daemon is started in.
 
+mod recording;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Object, Problems};
 use super::tree::{self, Node};
 use super::{ConfigErrors, Format, duration};
 use crate::net::interface::InterfaceName;
+
+pub use recording::{OnRecordingFailure, RecordingConfig, SpoolConfig};
 
 const SECTIONS: &[&str] = &[
     "state_dir",
@@ -110,26 +114,6 @@ pub struct UpstreamConfig {
     pub handshake_timeout: Duration,
 }
 
-/// Recording of sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordingConfig {
-    /// File with the recipient's public key.
-    pub recipient_key_file: PathBuf,
-    /// Where sealed files are written (default `STATE_DIR/spool`).
-    pub spool_dir: PathBuf,
-    /// What happens to a session whose recording fails after it started.
-    pub on_failure: OnRecordingFailure,
-}
-
-/// What happens to a session whose recording fails after it started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRecordingFailure {
-    /// The session ends (default).
-    End,
-    /// The session goes on; the gap is logged and counted.
-    Continue,
-}
-
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
@@ -179,7 +163,7 @@ fn read(root: Section<'_>) -> Option<Config> {
     let state_dir = root.path("state_dir", "/var/lib/portreeve");
     let policy_file = root.path("policy_file", "/etc/portreeve/policy.toml");
     let datapath = read_datapath(root);
-    let recording = read_recording(root, &state_dir);
+    let recording = recording::read(root, &state_dir);
     let downstream = root.section("downstream", &["host_certificates"]);
     let upstream = root.section("upstream", &["connect_timeout", "handshake_timeout"]);
     let metrics = root.section("metrics", &["listen"]);
@@ -282,22 +266,6 @@ fn read_fast_path(section: Section<'_>, interfaces: &[String]) -> BTreeMap<Strin
         }
     }
     modes
-}
-
-fn read_recording(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfig> {
-    let section = root.section("recording", &["recipient_key_file", "spool_dir", "on_failure"]);
-    let example = "recipient_key_file = \"/etc/portreeve/recipient.pub\"";
-    let recipient_key_file = section
-        .need("recipient_key_file", root, "recording", example)
-        .and_then(|node| section.problems.parsed(node, absolute));
-    let spool_dir = section.find("spool_dir").and_then(|node| section.problems.parsed(node, absolute));
-    let words = [("end", OnRecordingFailure::End), ("continue", OnRecordingFailure::Continue)];
-    let on_failure = section.find("on_failure").and_then(|node| section.problems.word(node, &words));
-    Some(RecordingConfig {
-        recipient_key_file: recipient_key_file?,
-        spool_dir: spool_dir.unwrap_or_else(|| state_dir.join("spool")),
-        on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
-    })
 }
 
 fn read_access_log(root: Section<'_>) -> AccessLog {
@@ -415,9 +383,10 @@ mod tests {
                 handshake_timeout: Duration::from_secs(30),
             },
             recording: RecordingConfig {
-                recipient_key_file: "/k.pub".into(),
+                recipient_key_files: vec!["/k.pub".into()],
                 spool_dir: "/var/lib/portreeve/spool".into(),
                 on_failure: OnRecordingFailure::End,
+                spool: SpoolConfig { segment_size: 64 << 20, segment_time: Duration::from_hours(1) },
             },
             metrics_listen: None,
             access_log: AccessLog::Stdout,
@@ -439,10 +408,15 @@ mod tests {
             policy_file = "/srv/policy.json"
             downstream = { host_certificates = true }
             upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
-            recording = { recipient_key_file = "/k.pub", spool_dir = "/spool", on_failure = "continue" }
             metrics = { listen = "[::]:9470" }
             access_log = { path = "/var/log/access.json" }
             limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3, drain_timeout = "4m" }
+            [recording]
+            recipient_key_files = ["/k.pub", "/l.pub"]
+            spool_dir = "/spool"
+            on_failure = "continue"
+            segment_size = "1MiB"
+            segment_time = "5m"
             [datapath]
             interfaces = ["lan0", "lan1.7", "lan2"]
             pin_dir = "/bpf/x"
@@ -480,9 +454,10 @@ mod tests {
                 handshake_timeout: Duration::from_secs(180),
             },
             recording: RecordingConfig {
-                recipient_key_file: "/k.pub".into(),
+                recipient_key_files: vec!["/k.pub".into(), "/l.pub".into()],
                 spool_dir: "/spool".into(),
                 on_failure: OnRecordingFailure::Continue,
+                spool: SpoolConfig { segment_size: 1 << 20, segment_time: Duration::from_mins(5) },
             },
             metrics_listen: Some("[::]:9470".parse().unwrap()),
             access_log: AccessLog::File("/var/log/access.json".into()),
@@ -548,6 +523,33 @@ portreeve.toml:17: access_log.path: \"access.log\" is no absolute path: begin it
 portreeve.toml:19: limits.connections: write an integer from 1 to 1000000
 portreeve.toml:20: limits.connection_per_source: there is no key \"connection_per_source\" here: did you mean \"connections_per_source\"?";
         assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn recipients_are_named_by_one_key_and_each_once() {
+        let with = |lines: &str| format!("[datapath]\ninterfaces = [\"eth0\"]\n[recording]\n{lines}\n");
+        let cases = [
+            (
+                "recipient_key_files = []",
+                "4: recording.recipient_key_files: name 1 to 8 files of recipients' public keys",
+            ),
+            (
+                "recipient_key_files = [\"/a\", \"/a\"]",
+                "4: recording.recipient_key_files[1]: this file is named twice: take one out",
+            ),
+            (
+                "recipient_key_files = [\"/a\"]\nrecipient_key_file = \"/b\"",
+                "5: recording.recipient_key_file: recipient_key_files is there too: write all files there and take this out",
+            ),
+            (
+                "recipient_key_files = [\"a\"]\nsegment_size = \"1KiB\"",
+                "4: recording.recipient_key_files[0]: \"a\" is no absolute path: begin it with /\nportreeve.toml:5: \
+                 recording.segment_size: write a size from \"1MiB\" to \"1TiB\"",
+            ),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(errors(&with(lines)), format!("portreeve.toml:{expected}"));
+        }
     }
 
     #[test]

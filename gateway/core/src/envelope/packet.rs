@@ -30,7 +30,7 @@ pub struct Packet<'a> {
 }
 
 /// Blocks of whole packets, not sealed yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// For each block: room for the length, packets, and, once it is closed, room for the tag.
     bytes: Vec<u8>,
