@@ -5,11 +5,10 @@
 //! [`Recorder`], which writes one sealed log of events and one for each session channel.
 //!
 //! Invariants: what was recorded is sealed and written within half a second (a crash of the process loses
-//! no more than that); a file that cannot be written is told to the next caller; a slow disk makes the
+//! no more than that), and on the disk half a second later where the configuration says so; a file that cannot be written is told to the next caller; a slow disk makes the
 //! caller of the slow file wait, with bounded memory, and nobody else.
 //!
-//! Deliberately absent: what to do when a recording fails (the session decides), shipping, and fsync: the
-//! bound holds for a crash of the gateway, not yet for a loss of power.
+//! Deliberately absent: what to do when a recording fails (the session decides), and shipping.
 
 mod channels;
 mod error;
@@ -20,6 +19,7 @@ pub mod recipient;
 mod sealed_log;
 pub mod spool;
 mod stream;
+mod sync;
 mod writer;
 
 use std::fmt;
@@ -110,6 +110,7 @@ impl Recorder {
                 recipients,
                 started: start.wall,
                 config: Arc::clone(spool.config()),
+                durability: spool.durability().clone(),
             });
             let events = SealedLog::create(Arc::clone(&files), LogName::Events)?;
             directory.lock().map_err(failed)?;

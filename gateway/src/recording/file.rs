@@ -3,10 +3,11 @@
 //! Invariant: whatever fails, the file ends after a whole block or can be cut back to one, and its
 //! header stays readable.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portreeve_core::envelope::{
     Batch, ExitHeader, Header, LogKind, LogName, PtyHeader, RESERVED_HEADER, RecipientKey, Sealer,
@@ -14,6 +15,7 @@ use portreeve_core::envelope::{
 use portreeve_core::utc::UtcTime;
 
 use super::error::RecordingError;
+use super::sync::{Durability, SyncedFile};
 
 /// Where the bytes of a file go.
 pub(super) trait Sink: Send + 'static {
@@ -22,37 +24,49 @@ pub(super) trait Sink: Send + 'static {
 
     /// Overwrites the start of the file.
     fn rewrite_header(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// All of the file is written.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 /// A file in the spool.
 struct DiskSink {
-    file: File,
+    file: Arc<SyncedFile>,
     end: u64,
+    durability: Durability,
 }
 
 impl Sink for DiskSink {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all_at(bytes, self.end);
+        let written = self.file.file.write_all_at(bytes, self.end);
         if written.is_err() {
             // A reader copes with a half-written block, so the first error is the one to tell.
-            drop(self.file.set_len(self.end));
+            drop(self.file.file.set_len(self.end));
         }
         written?;
         self.end += bytes.len() as u64;
-        if self.file.metadata()?.nlink() == 0 {
+        if self.file.file.metadata()?.nlink() == 0 {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
         }
-        Ok(())
+        self.durability.written(&self.file)
     }
 
     fn rewrite_header(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, 0)
+        self.file.file.write_all_at(bytes, 0)?;
+        self.durability.written(&self.file)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.durability.finished(&self.file)
     }
 }
 
 #[cfg(test)]
-pub(super) fn disk_sink(file: File) -> Box<dyn Sink> {
-    Box::new(DiskSink { file, end: 0 })
+pub(super) fn disk_sink(file: fs::File) -> Box<dyn Sink> {
+    use portreeve_core::config::daemon::Fsync;
+
+    let durability = Durability::new(Path::new("/"), Fsync::Never).unwrap();
+    Box::new(DiskSink { file: SyncedFile::new(file), end: 0, durability })
 }
 
 /// Which file of a session it is, for its header.
@@ -76,10 +90,16 @@ pub(super) struct SealedFile {
 
 impl SealedFile {
     /// Creates the file and writes its header; fails if it exists, and leaves nothing then.
-    pub(super) fn create(path: &Path, recipient: &RecipientKey, head: Head) -> Result<Self, RecordingError> {
+    pub(super) fn create(
+        path: &Path,
+        recipient: &RecipientKey,
+        head: Head,
+        durability: &Durability,
+    ) -> Result<Self, RecordingError> {
         let failed = |source| RecordingError::create(path, source);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        let mut created = Self::new(path, recipient, head, Box::new(DiskSink { file, end: 0 }))?;
+        let sink = DiskSink { file: SyncedFile::new(file), end: 0, durability: durability.clone() };
+        let mut created = Self::new(path, recipient, head, Box::new(sink))?;
         let header = created.encoded_header()?;
         created.sink.append(&header).map_err(|source| {
             // A file without a header is of no use, and the first error is the one to tell.
@@ -138,7 +158,8 @@ impl SealedFile {
         self.header.data_size = self.data_bytes;
         self.header.exit_data = exit_data;
         self.header.blocks = Some(self.sealer.blocks());
-        self.rewrite_header()
+        self.rewrite_header()?;
+        self.sink.finish().map_err(|e| RecordingError::write(&self.path, e))
     }
 
     fn rewrite_header(&mut self) -> Result<(), RecordingError> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(test)]
+use portreeve_core::config::daemon::Fsync;
 use portreeve_core::config::daemon::SpoolConfig;
 use portreeve_core::envelope::{Batch, ExitHeader, LogName, PtyHeader};
 use portreeve_core::utc::UtcTime;
@@ -14,6 +16,7 @@ use portreeve_core::utc::UtcTime;
 use super::error::RecordingError;
 use super::file::{Head, SealedFile};
 use super::recipient::Recipients;
+use super::sync::Durability;
 
 /// What all logs of a session have in common.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub(super) struct SessionFiles {
     /// Start of the session by the wall clock.
     pub(super) started: UtcTime,
     pub(super) config: Arc<SpoolConfig>,
+    pub(super) durability: Durability,
 }
 
 /// A log that is being written.
@@ -89,7 +93,9 @@ impl Segment {
         for (index, recipient) in session.recipients.iter().enumerate() {
             let set =
                 if index == 0 { session.directory.clone() } else { session.directory.join(recipient.id()) };
-            files.push(SealedFile::create(&set.join(&file_name), recipient, head)?);
+            let path = set.join(&file_name);
+            files.push(SealedFile::create(&path, recipient, head, &session.durability)?);
+            session.durability.changed(&set).map_err(|error| RecordingError::write(&set, error))?;
         }
         Ok(Self { number, files, begun: Instant::now(), data_bytes: 0 })
     }
@@ -127,6 +133,7 @@ impl SealedLog {
             recipients,
             started: UtcTime::from_unix_seconds(0),
             config: Arc::new(SpoolConfig { segment_size: u64::MAX, ..SpoolConfig::default() }),
+            durability: Durability::new(Path::new("/"), Fsync::Never).unwrap(),
         };
         let segment = Segment { number: 0, files: vec![file], begun: Instant::now(), data_bytes: 0 };
         Self { session: Arc::new(session), name: LogName::Events, segment, pty: None }

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::recipient::Recipients;
+use super::sync::Durability;
 use leftovers::close_leftovers;
 
 /// Ends the name of a session directory that is still written.
@@ -41,6 +42,7 @@ pub const EVENTS_FILE: &str = "events.log";
 pub struct Spool {
     root: Arc<Path>,
     config: Arc<SpoolConfig>,
+    durability: Durability,
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
@@ -85,11 +87,14 @@ impl Spool {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         created.map_err(|source| SpoolError::Create { path: dir.into(), source })?;
         check_writable(dir).map_err(|source| SpoolError::NotWritable { path: dir.into(), source })?;
-        let closed_leftovers =
-            close_leftovers(dir).map_err(|source| SpoolError::Read { path: dir.into(), source })?;
+        let unreadable = |source| SpoolError::Read { path: dir.into(), source };
+        let config = SpoolConfig::default();
+        let durability = Durability::new(dir, config.fsync).map_err(unreadable)?;
+        let closed_leftovers = close_leftovers(dir).map_err(unreadable)?;
         Ok(Self {
             root: dir.into(),
-            config: Arc::default(),
+            config: Arc::new(config),
+            durability,
             closed_leftovers,
             writing: watch::Sender::default(),
         })
@@ -98,7 +103,11 @@ impl Spool {
     /// The same spool, written to as `config` says.
     #[must_use]
     pub fn with(self, config: SpoolConfig) -> Self {
-        Self { config: Arc::new(config), ..self }
+        Self { durability: self.durability.of(config.fsync), config: Arc::new(config), ..self }
+    }
+
+    pub(super) const fn durability(&self) -> &Durability {
+        &self.durability
     }
 
     pub(super) const fn config(&self) -> &Arc<SpoolConfig> {
@@ -146,6 +155,7 @@ pub(super) struct SessionDirectory {
 #[derive(Debug)]
 struct Writing {
     _spool: watch::Receiver<()>,
+    durability: Durability,
     /// The locked events file.
     lock: OnceLock<File>,
 }
@@ -165,11 +175,17 @@ impl SessionDirectory {
             Err(source) => Err(CreateError { path, source }),
         };
         let part = create(part)?;
-        let writing = Writing { _spool: spool.writing.subscribe(), lock: OnceLock::new() };
+        let writing = Writing {
+            _spool: spool.writing.subscribe(),
+            durability: spool.durability.clone(),
+            lock: OnceLock::new(),
+        };
         let directory = Self { part, finished, kept: false, writing: Arc::new(writing) };
         for further in recipients.iter().skip(1) {
             create(directory.part.join(further.id()))?;
         }
+        let changed = spool.durability.changed(&spool.root);
+        changed.map_err(|source| CreateError { path: spool.root.to_path_buf(), source })?;
         Ok(directory)
     }
 
@@ -200,12 +216,15 @@ impl SessionDirectory {
         let (part, finished) = (self.part.clone(), self.finished.clone());
         let writing = Arc::clone(&self.writing);
         async move {
-            let renamed = match tokio::fs::rename(&part, &finished).await {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && finished.is_dir() => Ok(()),
-                renamed => renamed,
-            };
-            drop(writing);
-            renamed
+            let renaming = tokio::task::spawn_blocking(move || {
+                let renamed = match fs::rename(&part, &finished) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && finished.is_dir() => Ok(()),
+                    renamed => renamed,
+                };
+                let root = part.parent().unwrap_or(&part);
+                renamed.and_then(|()| writing.durability.changed(root))
+            });
+            renaming.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
         }
     }
 }

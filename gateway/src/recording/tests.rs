@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
+use portreeve_core::config::daemon::Fsync;
 use portreeve_core::envelope::{Batch, Header, OpenError, Opener, RecipientPrivateKey};
 use portreeve_core::inspection::ChannelInspector;
 use portreeve_core::record::{EventLine, Pty, WITHHELD};
 
 use super::file::{Head, SealedFile, Sink, disk_sink};
 use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
+use super::sync::Durability;
 use super::*;
 
 mod segments;
@@ -380,6 +382,10 @@ impl Sink for StallingSink {
     fn rewrite_header(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn stream_into(sink: Box<dyn Sink>) -> LogStream {
@@ -455,6 +461,7 @@ async fn an_inspector_holds_leaves_out_and_tells() {
         recipients: recipients(),
         started: start.wall,
         config: Arc::default(),
+        durability: Durability::new(scratch.path(), Fsync::Never).unwrap(),
     });
     let create = |name| SealedLog::create(Arc::clone(&files), name).unwrap();
     let failure = SessionFailure::default();

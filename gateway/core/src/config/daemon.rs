@@ -15,7 +15,7 @@ use super::tree::{self, Node};
 use super::{ConfigErrors, Format, duration};
 use crate::net::interface::InterfaceName;
 
-pub use recording::{OnRecordingFailure, RecordingConfig, SpoolConfig};
+pub use recording::{Fsync, OnRecordingFailure, RecordingConfig, SpoolConfig};
 
 const SECTIONS: &[&str] = &[
     "state_dir",
@@ -386,7 +386,11 @@ mod tests {
                 recipient_key_files: vec!["/k.pub".into()],
                 spool_dir: "/var/lib/portreeve/spool".into(),
                 on_failure: OnRecordingFailure::End,
-                spool: SpoolConfig { segment_size: 64 << 20, segment_time: Duration::from_hours(1) },
+                spool: SpoolConfig {
+                    segment_size: 64 << 20,
+                    segment_time: Duration::from_hours(1),
+                    fsync: Fsync::Second,
+                },
             },
             metrics_listen: None,
             access_log: AccessLog::Stdout,
@@ -417,6 +421,7 @@ mod tests {
             on_failure = "continue"
             segment_size = "1MiB"
             segment_time = "5m"
+            fsync = "never"
             [datapath]
             interfaces = ["lan0", "lan1.7", "lan2"]
             pin_dir = "/bpf/x"
@@ -457,7 +462,11 @@ mod tests {
                 recipient_key_files: vec!["/k.pub".into(), "/l.pub".into()],
                 spool_dir: "/spool".into(),
                 on_failure: OnRecordingFailure::Continue,
-                spool: SpoolConfig { segment_size: 1 << 20, segment_time: Duration::from_mins(5) },
+                spool: SpoolConfig {
+                    segment_size: 1 << 20,
+                    segment_time: Duration::from_mins(5),
+                    fsync: Fsync::Never,
+                },
             },
             metrics_listen: Some("[::]:9470".parse().unwrap()),
             access_log: AccessLog::File("/var/log/access.json".into()),

@@ -4,7 +4,8 @@ use portreeve_core::config::daemon::SpoolConfig;
 
 use super::*;
 
-const SMALL: SpoolConfig = SpoolConfig { segment_size: 1000, segment_time: Duration::from_hours(1) };
+const SMALL: SpoolConfig =
+    SpoolConfig { segment_size: 1000, segment_time: Duration::from_hours(1), fsync: Fsync::Second };
 
 async fn recorder_of(dir: &Path, config: SpoolConfig, recipients: &Recipients) -> Recorder {
     let spool = Spool::open(dir).unwrap().with(config);

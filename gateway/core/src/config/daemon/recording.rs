@@ -9,8 +9,15 @@ use super::{Section, absolute};
 use crate::config::size;
 use crate::config::tree::Node;
 
-const KEYS: &[&str] =
-    &["recipient_key_file", "recipient_key_files", "spool_dir", "on_failure", "segment_size", "segment_time"];
+const KEYS: &[&str] = &[
+    "recipient_key_file",
+    "recipient_key_files",
+    "spool_dir",
+    "on_failure",
+    "segment_size",
+    "segment_time",
+    "fsync",
+];
 
 /// Sizes of a segment: room for some blocks, and what a reader can hold.
 const SEGMENT_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 40;
@@ -38,6 +45,19 @@ pub struct SpoolConfig {
     pub segment_size: u64,
     /// Age at which a log goes on in a new segment, when more comes (default 1 h).
     pub segment_time: Duration,
+    /// When what was written is brought to the disk (default within a second).
+    pub fsync: Fsync,
+}
+
+/// When what was written is brought to the disk, so that it outlives a loss of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// When the kernel does it.
+    Never,
+    /// When a segment is finished.
+    Segment,
+    /// Within a second of its arrival.
+    Second,
 }
 
 /// What happens to a session whose recording fails after it started.
@@ -51,7 +71,7 @@ pub enum OnRecordingFailure {
 
 impl Default for SpoolConfig {
     fn default() -> Self {
-        Self { segment_size: 64 << 20, segment_time: Duration::from_hours(1) }
+        Self { segment_size: 64 << 20, segment_time: Duration::from_hours(1), fsync: Fsync::Second }
     }
 }
 
@@ -61,10 +81,13 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
     let spool_dir = section.find("spool_dir").and_then(|node| section.problems.parsed(node, absolute));
     let words = [("end", OnRecordingFailure::End), ("continue", OnRecordingFailure::Continue)];
     let on_failure = section.find("on_failure").and_then(|node| section.problems.word(node, &words));
+    let words = [("never", Fsync::Never), ("segment", Fsync::Segment), ("second", Fsync::Second)];
+    let fsync = section.find("fsync").and_then(|node| section.problems.word(node, &words));
     let default = SpoolConfig::default();
     let spool = SpoolConfig {
         segment_size: read_segment_size(section, default.segment_size),
         segment_time: section.duration("segment_time", default.segment_time),
+        fsync: fsync.unwrap_or(default.fsync),
     };
     Some(RecordingConfig {
         recipient_key_files: recipient_key_files?,
