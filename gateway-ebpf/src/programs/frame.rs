@@ -1,12 +1,13 @@
-//! The bytes of a frame at XDP, and the only code that follows a packet pointer.
+//! The bytes of a frame at XDP and of a packet at TC, and the only code that follows a packet pointer.
 //!
-//! A frame begins with an Ethernet header and is in one piece: a program that does not say that it
-//! takes pieces gets none. The kernel checks each access against the end that was compared with.
+//! Both begin with an Ethernet header. At XDP a frame is in one piece: a program that does not say that it
+//! takes pieces gets none. At TC the pointers lead to the first of several; what is not in it is copied by
+//! the kernel. The kernel checks each access against the end that was compared with.
 
 #![expect(unsafe_code, reason = "packet pointers")]
 
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// Types that are integers and nothing else, so that any bytes are one of them.
 ///
@@ -15,6 +16,10 @@ use aya_ebpf::programs::XdpContext;
 /// network header is aligned to four bytes (which is how the verifier counts).
 pub(crate) unsafe trait Plain: Copy {}
 
+// SAFETY: integers.
+unsafe impl Plain for u8 {}
+// SAFETY: integers.
+unsafe impl Plain for u16 {}
 // SAFETY: integers.
 unsafe impl Plain for u32 {}
 // SAFETY: integers.
@@ -61,7 +66,25 @@ impl Frame<'_> {
 
     #[inline(always)]
     fn at<T: Plain>(&self, offset: usize) -> Option<*mut T> {
-        let place = self.ctx.data() + offset;
-        (place + size_of::<T>() <= self.ctx.data_end()).then_some(place as *mut T)
+        place(self.ctx.data(), self.ctx.data_end(), offset)
     }
+}
+
+/// What is at an offset of a packet at TC, unless the packet ends before.
+///
+/// A call of the helper that copies costs what a dozen reads do, so it is for what is not in the first
+/// piece, where drivers put the headers as a rule.
+#[inline(always)]
+pub(crate) fn load<T: Plain>(ctx: &TcContext, offset: usize) -> Option<T> {
+    match place(ctx.data(), ctx.data_end(), offset) {
+        // SAFETY: within the first piece, and plain.
+        Some(place) => Some(unsafe { *place }),
+        None => ctx.load(offset).ok(),
+    }
+}
+
+#[inline(always)]
+fn place<T: Plain>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
+    let place = data + offset;
+    (place + size_of::<T>() <= end).then_some(place as *mut T)
 }

@@ -11,6 +11,7 @@
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::FAMILY_V4;
 
+use super::frame::load;
 use super::maps::is_target;
 use super::parse::Packet;
 use super::socket::has_connection;
@@ -31,7 +32,7 @@ const V6_ERRORS: [u8; 4] = [1, 2, 3, 4];
 /// to a target.
 #[inline(always)]
 pub(crate) fn is_about_our_connection(ctx: &TcContext, packet: &Packet) -> bool {
-    let Ok(kind) = ctx.load::<u8>(packet.offset) else { return false };
+    let Some(kind) = load::<u8>(ctx, packet.offset) else { return false };
     let errors = if packet.family == FAMILY_V4 { V4_ERRORS } else { V6_ERRORS };
     if !errors.contains(&kind) {
         return false;

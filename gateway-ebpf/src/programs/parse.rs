@@ -1,14 +1,15 @@
 //! From the bytes of a frame to addresses and ports.
 //!
-//! Bytes are read with `bpf_skb_load_bytes`, because a packet may be in several pieces, and with
-//! bounds that the kernel checks: this file holds no packet pointer. It decides nothing; it says
-//! what could be read, and names each way in which a TCP segment could hide.
+//! Bytes are read by [`super::frame`], whichever piece of the packet they are in: this file holds no packet
+//! pointer. It decides nothing; it says what could be read, and names each way in which a TCP segment could
+//! hide.
 //!
 //! Frames start with an Ethernet header; [`super::tags`] finds what is behind it and its tags.
 
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
+use super::frame::load;
 use super::tags::{Network, Tags};
 
 const IPV4_HEADER: usize = 20;
@@ -142,7 +143,7 @@ impl Packet {
 
     #[inline(always)]
     fn ipv4(ctx: &TcContext, offset: usize) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV4_HEADER / 4]>(offset) else { return Self::OTHER };
+        let Some(header) = load::<[u32; IPV4_HEADER / 4]>(ctx, offset) else { return Self::OTHER };
         let [version_and_words, ..] = header[0].to_ne_bytes();
         let [_, _, flags, part] = header[1].to_ne_bytes();
         let [_, protocol, ..] = header[2].to_ne_bytes();
@@ -163,7 +164,7 @@ impl Packet {
 
     #[inline(always)]
     fn ipv6(ctx: &TcContext, offset: usize) -> Self {
-        let Ok(header) = ctx.load::<[u32; IPV6_HEADER / 4]>(offset) else { return Self::OTHER };
+        let Some(header) = load::<[u32; IPV6_HEADER / 4]>(ctx, offset) else { return Self::OTHER };
         let [version, ..] = header[0].to_ne_bytes();
         let [_, _, next, _] = header[1].to_ne_bytes();
         if version >> 4 != 6 {
@@ -177,15 +178,15 @@ impl Packet {
     /// A segment that ends before its flags is of no use to any stack, so it counts as unreadable.
     #[inline(always)]
     fn segment(self, ctx: &TcContext) -> Self {
-        match ctx.load::<[u8; 14]>(self.offset) {
-            Ok(header) => Self {
+        match load::<[u16; 7]>(ctx, self.offset) {
+            Some([src_port, dst_port, .., length_and_flags]) => Self {
                 payload: Payload::Tcp,
-                src_port: u16::from_be_bytes([header[0], header[1]]),
-                dst_port: u16::from_be_bytes([header[2], header[3]]),
-                flags: header[13],
+                src_port: u16::from_be(src_port),
+                dst_port: u16::from_be(dst_port),
+                flags: length_and_flags.to_ne_bytes()[1],
                 ..self
             },
-            Err(_) => Self { payload: Payload::Unknown, ..self },
+            None => Self { payload: Payload::Unknown, ..self },
         }
     }
 }
@@ -211,7 +212,8 @@ fn walk(ctx: &TcContext, first: u8, mut offset: usize) -> Chain {
             | AUTHENTICATION => {}
             _ => return Chain { payload: upper_layer(next, fragmented), offset },
         }
-        let Ok(head) = ctx.load::<[u8; 4]>(offset) else { break };
+        let Some(head) = load::<u32>(ctx, offset) else { break };
+        let head = head.to_ne_bytes();
         offset += match next {
             FRAGMENT => 8,
             AUTHENTICATION => (head[1] as usize + 2) * 4,

@@ -28,6 +28,8 @@
 
 use aya_ebpf::programs::TcContext;
 
+use super::frame::load;
+
 /// After both hardware addresses.
 const ETHERTYPE_OFFSET: usize = 12;
 const ETHERTYPE_LENGTH: usize = 2;
@@ -36,10 +38,11 @@ const TAG_LENGTH: usize = 4;
 /// Tags in the frame that are walked, behind the one that the kernel has taken off.
 const MAX_TAGS: usize = 3;
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const CUSTOMER_TAG: [u8; 2] = [0x81, 0x00];
-const SERVICE_TAG: [u8; 2] = [0x88, 0xa8];
+// EtherTypes as they are in memory.
+const IPV4: u16 = 0x0800_u16.to_be();
+const IPV6: u16 = 0x86dd_u16.to_be();
+const CUSTOMER_TAG: u16 = 0x8100_u16.to_be();
+const SERVICE_TAG: u16 = 0x88a8_u16.to_be();
 
 /// What is behind the tags of a frame.
 pub(crate) struct Tags {
@@ -70,16 +73,18 @@ impl Tags {
         let mut offset = ETHERTYPE_OFFSET;
         let mut in_vlan = names_a_vlan(taken_off(ctx));
         for _ in 0..=MAX_TAGS {
-            let network = match ctx.load::<[u8; ETHERTYPE_LENGTH]>(offset) {
-                Ok(IPV4) => Network::V4,
-                Ok(IPV6) => Network::V6,
-                Ok(CUSTOMER_TAG | SERVICE_TAG) => {
-                    let tag = ctx.load::<[u8; 2]>(offset + ETHERTYPE_LENGTH).unwrap_or_default();
-                    in_vlan |= names_a_vlan(u16::from_be_bytes(tag));
-                    offset += TAG_LENGTH;
-                    continue;
-                }
-                Ok(_) | Err(_) => Network::Other,
+            let network = match load::<u16>(ctx, offset) {
+                Some(IPV4) => Network::V4,
+                Some(IPV6) => Network::V6,
+                Some(CUSTOMER_TAG | SERVICE_TAG) => match load::<u16>(ctx, offset + ETHERTYPE_LENGTH) {
+                    Some(tag) => {
+                        in_vlan |= names_a_vlan(u16::from_be(tag));
+                        offset += TAG_LENGTH;
+                        continue;
+                    }
+                    None => Network::Other,
+                },
+                Some(_) | None => Network::Other,
             };
             return Self { network, offset: offset + ETHERTYPE_LENGTH, in_vlan };
         }

@@ -4,9 +4,9 @@
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 
-use portreeve_tests::wire::{Wire, hardware_address};
+use portreeve_tests::wire::{Deferred, Wire, hardware_address};
 
-use crate::frames::{ETHERNET, SYN, segment, with_checksums};
+use crate::frames::{DESTINATION_OPTIONS, ETHERNET, SYN, TCP, segment, tcp, v6, with_checksums};
 use crate::network::{APPLY, CLIENTS, Network, OPEN, ROUTER, TARGETS, first_line, wait_for};
 use crate::steering::BOTH;
 use crate::{Outcome, Test};
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("answers_to_a_borrowed_address_come_back", answers_to_a_borrowed_address_come_back),
     ("answers_of_a_target_come_by_any_interface", answers_of_a_target_come_by_any_interface),
     ("router_on_the_way_lowers_the_mtu_of_a_user", router_on_the_way_lowers_the_mtu_of_a_user),
+    ("headers_in_any_piece_of_a_packet_lead_to_the_gateway", headers_in_any_piece_lead_to_the_gateway),
 ];
 
 /// Addresses of the server's link, which the client takes for its own.
@@ -156,5 +157,43 @@ fn router_on_the_way_lowers_the_mtu_of_a_user() -> Outcome {
     // A report about a connection that is not ours goes where it is addressed to.
     let stream = network.connect("d", OPEN[0], 2222)?;
     assert_eq!(first_line(&stream)?, "server");
+    Ok(())
+}
+
+/// A packet's first piece may end anywhere behind the hardware addresses.
+fn headers_in_any_piece_lead_to_the_gateway() -> Outcome {
+    /// Smaller frames are put together before they are sent.
+    const LONG: usize = 6000;
+    let network = Network::new();
+    for (side, device) in [("c", "eth0"), ("g", "lan.10")] {
+        network.ip(side, &format!("link set {device} mtu 9000"));
+        // Otherwise the headers are put into the first piece on their way.
+        network.shell(side, &format!("ethtool -K {device} sg on gro off"));
+    }
+    let mut gateway = network.gateway(BOTH, "tcx")?;
+    gateway.command(APPLY)?;
+    let wire = Wire::open(&network.side("c"), "eth0")?;
+    let router = hardware_address(&network.side("g"), "lan.10")?;
+    let [v4, v6_target] = TARGETS.map(|to| to.parse::<IpAddr>().unwrap());
+    let IpAddr::V6(behind_options) = v6_target else { unreachable!() };
+    let syn = tcp(22, SYN);
+    let kinds = [
+        (segment(v4, 22, SYN), [14, 16, 33, 34, 47, 53]),
+        (segment(v6_target, 22, SYN), [14, 30, 53, 54, 67, 73]),
+        (v6(behind_options, &[DESTINATION_OPTIONS], TCP, &syn), [14, 53, 54, 57, 61, 75]),
+    ];
+    let mut sent = 0;
+    for (mut frame, ends) in kinds {
+        frame[..6].copy_from_slice(&router);
+        frame.resize(LONG, 0);
+        let (at, length) = if frame[12] == 8 { (16, LONG - ETHERNET) } else { (18, LONG - ETHERNET - 40) };
+        frame[at..at + 2].copy_from_slice(&u16::try_from(length)?.to_be_bytes());
+        for end in ends {
+            // No kind of segments, and headers of so many bytes.
+            wire.send_deferred(&frame, Deferred { checksum: None, segments: Some((0, end, 0)) })?;
+            sent += 1;
+            wait_for(|| gateway.counter("steered_new") == sent, &format!("a first piece of {end} bytes"));
+        }
+    }
     Ok(())
 }
