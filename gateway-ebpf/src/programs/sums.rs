@@ -18,9 +18,11 @@ use aya_ebpf::programs::TcContext;
 
 /// Bytes of ports.
 const PORTS: usize = 4;
+/// `-EINVAL`.
+const INVALID: core::ffi::c_long = -22;
 
 /// Whether a checksum is to be written that touches anything in front of `upper` or the ports there. The
-/// packet is cut then, and of no use any more.
+/// packet may be cut then, and of no use any more.
 #[inline(always)]
 pub(crate) fn would_be_written_into_headers(ctx: &TcContext, upper: usize) -> bool {
     let skb = ctx.as_ptr().cast();
@@ -37,7 +39,7 @@ pub(crate) fn would_be_written_into_headers(ctx: &TcContext, upper: usize) -> bo
         if bpf_csum_update(skb, 0) >= 0 {
             return false;
         }
-        // Refused when the end of the sum, two bytes, is behind the new end of the packet.
-        bpf_skb_change_tail(skb, (upper + PORTS + 1) as u32, 0) == 0
+        // What is asked first: the end of the sum, two bytes, is not behind the new end of the packet.
+        bpf_skb_change_tail(skb, (upper + PORTS + 1) as u32, 0) != INVALID
     }
 }
