@@ -116,6 +116,18 @@ pub enum Exit {
     },
 }
 
+/// How sure it is that a typed command was read right out of a terminal's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// A guess.
+    Low,
+    /// Likely.
+    Medium,
+    /// As good as known.
+    High,
+}
+
 /// One thing that happened in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -183,6 +195,18 @@ pub enum RecordEvent {
         channel: ChannelNumber,
         /// The command as sent.
         command: Text,
+    },
+    /// A command typed in an interactive shell, recovered from the terminal's streams.
+    Command {
+        /// The channel.
+        channel: ChannelNumber,
+        /// The command as the shell read it.
+        command: Text,
+        /// The working directory, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<Text>,
+        /// How sure it is.
+        confidence: Confidence,
     },
     /// `subsystem`.
     Subsystem {

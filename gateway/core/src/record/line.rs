@@ -33,14 +33,19 @@ impl EventLine {
         Self { elapsed_us, time: started.after(elapsed).to_string(), withheld: false, event }
     }
 
-    /// The same line without what the user or the target wrote: the command of `Exec` and the value of
-    /// `Env` are replaced by [`WITHHELD`]; everything else stays.
+    /// The same line without what the user or the target wrote: the command of `Exec` and of `Command`, the
+    /// directory of the latter and the value of `Env` are replaced by [`WITHHELD`]; everything else stays.
     #[must_use]
     pub fn withhold(mut self) -> Self {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only these two carry contents of the session")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these carry contents of the session")]
         match &mut self.event {
             RecordEvent::Exec { command: text, .. } | RecordEvent::Env { value: text, .. } => {
                 *text = Text::from(WITHHELD);
+                self.withheld = true;
+            }
+            RecordEvent::Command { command, directory, .. } => {
+                *command = Text::from(WITHHELD);
+                *directory = directory.take().map(|_| Text::from(WITHHELD));
                 self.withheld = true;
             }
             _ => {}
@@ -62,7 +67,7 @@ impl EventLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ChannelKind, ChannelNumber, Source};
+    use crate::record::{ChannelKind, ChannelNumber, Confidence, Source};
 
     fn line(event: RecordEvent) -> EventLine {
         EventLine::new(event, UtcTime::from_unix_seconds(1_700_000_000), Duration::from_millis(1_500))
@@ -114,8 +119,14 @@ mod tests {
             name: "TOKEN".into(),
             value: "s3cret".into(),
         });
+        let typed = line(RecordEvent::Command {
+            channel: ChannelNumber(0),
+            command: "rm -rf /home".into(),
+            directory: Some("rm -rf".into()),
+            confidence: Confidence::High,
+        });
         let shell = line(RecordEvent::Shell { channel: ChannelNumber(0) });
-        for (line, secret) in [(exec, "rm -rf"), (env, "s3cret")] {
+        for (line, secret) in [(exec, "rm -rf"), (env, "s3cret"), (typed, "rm -rf")] {
             let text = json(&line.withhold());
             assert!(!text.contains(secret) && text.contains(r#""withheld":true"#), "{text}");
         }
