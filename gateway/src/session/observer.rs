@@ -123,7 +123,7 @@ mod tests {
             let id = SessionId::from_random_bytes([5; 16]);
             let reserved = Recorder::reserve(&spool, &key.into(), id, SystemTime::now()).await.unwrap();
             let event = RecordEvent::SessionEnded { reason: String::new() };
-            let policy = policy::load("", Format::Toml, "test", Generation(1)).unwrap().snapshot;
+            let policy = policy::load("targets = []", Format::Toml, "test", Generation(1)).unwrap().snapshot;
             let dst = OriginalDst::new(([10, 0, 0, 1], 22).into());
             let forwards = ForwardJudge::new(PolicyStore::new(policy).follow(), Forwards::default(), dst);
             let recorder = reserved.begin(event.clone(), true).await.unwrap();
