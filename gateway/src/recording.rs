@@ -29,6 +29,7 @@ use std::time::SystemTime;
 
 use portreeve_core::envelope::{ExitHeader, LogName, Packer, Packet};
 use portreeve_core::id::SessionId;
+use portreeve_core::infrastructure::TransferRights;
 use portreeve_core::record::{ChannelKind, ChannelNumber, Exit, RecordEvent, Source};
 use portreeve_core::utc::UtcTime;
 use tokio::runtime::Handle;
@@ -73,6 +74,7 @@ struct Recording {
     files: Arc<SessionFiles>,
     start: Start,
     command_logging: bool,
+    rights: TransferRights,
     events: EventsFile,
     channels: Channels,
     failure: SessionFailure,
@@ -194,11 +196,16 @@ impl Recorder {
 impl Reservation {
     /// Starts the recording with its first event, which is on disk when this returns. Without
     /// `command_logging` no streams are kept, and commands and values of variables are withheld from the
-    /// events.
+    /// events. `rights` are what the session may do with files, which tells what of it is refused.
     ///
     /// # Errors
     /// [`RecordingError`]: the session must not begin; nothing of the recording stays.
-    pub async fn begin(self, first: RecordEvent, command_logging: bool) -> Result<Recorder, RecordingError> {
+    pub async fn begin(
+        self,
+        first: RecordEvent,
+        command_logging: bool,
+        rights: TransferRights,
+    ) -> Result<Recorder, RecordingError> {
         let Self { mut events, mut directory, files, start } = self;
         let mut packer = Packer::default();
         let elapsed = start.monotonic.elapsed();
@@ -215,6 +222,7 @@ impl Reservation {
             files,
             start,
             command_logging,
+            rights,
             events: EventsFile::new(
                 LogStream::start(events, packer, start.monotonic, Arc::clone(&failure), None),
                 start,
@@ -247,7 +255,7 @@ impl Recording {
         let created =
             tokio::task::spawn_blocking(move || SealedLog::create(files, LogName::Channel(channel)));
         let log = created.await.unwrap_or(Err(stopped))?;
-        let inspection = Inspection { inspector: Inspector::default(), found: self.events.clone() };
+        let inspection = Inspection { inspector: Inspector::new(self.rights), found: self.events.clone() };
         let failure = Arc::clone(&self.failure);
         Ok(LogStream::start(log, Packer::default(), self.start.monotonic, failure, Some(inspection)))
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use denial::Denial;
 pub use explain::{ApplicationExplanation, Explanation, PolicyExplanation, PolicyOutcome, Verdict, explain};
 pub use forward_verdict::{ForwardVerdict, forward_verdict, ssh_verdict};
-pub use permissions::SshPermissions;
+pub use permissions::{SshPermissions, TransferRights};
 pub use set::{InfrastructureSet, UnknownGroup};
 pub use target_table::TargetTable;
 

@@ -30,4 +30,5 @@ pub mod rule;
 pub mod snapshot;
 mod suggest;
 pub mod target;
+pub mod transfer;
 pub mod utc;

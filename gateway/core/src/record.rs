@@ -4,6 +4,7 @@
 //! Texts of SSH are bytes, not UTF-8 (RFC 4254 section 5), so they are kept as [`Text`].
 
 mod line;
+mod transfer;
 
 use std::fmt;
 
@@ -12,6 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use line::{EventLine, WITHHELD};
+pub use transfer::{
+    Change, FileChange, FileOutcome, FileTransfer, HashMissing, TransferDirection, TransferProtocol,
+};
 
 /// Bytes that are usually UTF-8: a JSON string when they are, `{"base64": "..."}` when not.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -245,6 +249,29 @@ pub enum RecordEvent {
         channel: ChannelNumber,
         /// Signal name without SIG.
         name: Text,
+    },
+    /// A file was transferred by sftp, scp or rsync, or could not be; told when it is over.
+    FileTransfer {
+        /// The channel.
+        channel: ChannelNumber,
+        /// The file.
+        #[serde(flatten)]
+        transfer: FileTransfer,
+    },
+    /// Something at the target was changed by sftp, or could not be.
+    FileChange {
+        /// The channel.
+        channel: ChannelNumber,
+        /// What.
+        #[serde(flatten)]
+        change: FileChange,
+    },
+    /// What follows on the channel is recorded and not looked into for files.
+    InspectionEnded {
+        /// The channel.
+        channel: ChannelNumber,
+        /// Why.
+        reason: String,
     },
     /// `exit-status` or `exit-signal`.
     Exit {

@@ -5,13 +5,16 @@
 //! neither the relay nor other channels.
 
 use portreeve_core::envelope::Batch;
+use portreeve_core::infrastructure::TransferRights;
 use portreeve_core::inspection::ChannelInspector;
 use portreeve_core::record::RecordEvent;
+use portreeve_core::transfer::TransferInspector;
 
 /// Looks at the packets of one channel.
-#[derive(Default)]
 pub(super) struct Inspector {
     machine: Option<Box<dyn ChannelInspector>>,
+    /// What the session may do with files.
+    rights: TransferRights,
 }
 
 /// What was seen in some packets.
@@ -24,16 +27,25 @@ pub(super) struct Inspected {
 }
 
 impl Inspector {
+    /// Looks at a channel that was not asked for anything yet.
+    pub(super) const fn new(rights: TransferRights) -> Self {
+        Self { machine: None, rights }
+    }
+
     /// Looks with `machine`, whatever is asked for.
     #[cfg(test)]
     pub(super) fn with(machine: Box<dyn ChannelInspector>) -> Self {
-        Self { machine: Some(machine) }
+        Self { machine: Some(machine), rights: TransferRights::ALL }
     }
 
     /// Tells what was asked for on the channel.
     pub(super) fn request(&mut self, event: &RecordEvent) {
-        if let Some(machine) = &mut self.machine {
-            machine.request(event);
+        match &mut self.machine {
+            Some(machine) => machine.request(event),
+            None => {
+                let transfers = TransferInspector::for_request(event, self.rights);
+                self.machine = transfers.map(|machine| Box::new(machine) as Box<dyn ChannelInspector>);
+            }
         }
     }
 

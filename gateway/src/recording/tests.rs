@@ -106,7 +106,7 @@ async fn reserve(spool: &Spool) -> Reservation {
 
 async fn recorder(dir: &Path, command_logging: bool) -> Recorder {
     let spool = Spool::open(dir).unwrap();
-    reserve(&spool).await.begin(started_event(), command_logging).await.unwrap()
+    reserve(&spool).await.begin(started_event(), command_logging, TransferRights::ALL).await.unwrap()
 }
 
 fn events(dir: &Path) -> Vec<EventLine> {
@@ -557,7 +557,7 @@ async fn a_recording_that_is_cut_while_it_is_closed_is_waited_for() {
     for is_finishing in [false, true] {
         let scratch = tempfile::tempdir().unwrap();
         let spool = Spool::open(scratch.path()).unwrap();
-        let recorder = reserve(&spool).await.begin(started_event(), true).await.unwrap();
+        let recorder = reserve(&spool).await.begin(started_event(), true, TransferRights::ALL).await.unwrap();
         let leave = stall(&recorder, CHANNEL).await;
         let session = tokio::spawn(async move {
             if is_finishing {

@@ -106,6 +106,7 @@ mod tests {
     use portreeve_core::config::{Format, policy};
     use portreeve_core::envelope::RecipientPrivateKey;
     use portreeve_core::id::{Generation, SessionId};
+    use portreeve_core::infrastructure::TransferRights;
     use portreeve_core::infrastructure::forwarding::Forwards;
     use portreeve_core::net::OriginalDst;
     use tokio::time::timeout;
@@ -126,7 +127,7 @@ mod tests {
             let policy = policy::load("targets = []", Format::Toml, "test", Generation(1)).unwrap().snapshot;
             let dst = OriginalDst::new(([10, 0, 0, 1], 22).into());
             let forwards = ForwardJudge::new(PolicyStore::new(policy).follow(), Forwards::default(), dst);
-            let recorder = reserved.begin(event.clone(), true).await.unwrap();
+            let recorder = reserved.begin(event.clone(), true, TransferRights::ALL).await.unwrap();
             let observer = RecordingObserver::new(recorder, on_failure, forwards);
             scratch.close().unwrap();
             assert_eq!(observer.event(event).await, Ok(Decision::Forward));

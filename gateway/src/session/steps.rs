@@ -136,7 +136,8 @@ impl<'g> Asked<'g> {
         let target = target.trust()?;
         let grant = user.authorize(&login, outcome)?;
         let mut entry = user.enter_registry(&grant);
-        let begun = reservation.begin(user.session_started(&grant), user.command_logging);
+        let rights = grant.permissions().file_transfer;
+        let begun = reservation.begin(user.session_started(&grant), user.command_logging, rights);
         let recorder =
             entry.unless_told(begun).await.map_err(ended)?.map_err(|error| recording_failed(&error))?;
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;

@@ -17,7 +17,7 @@ use portreeve::ssh::{downstream, upstream};
 use portreeve_core::host_certificate::HostCertificateSpec;
 use portreeve_core::host_key::{self, AccountSecret};
 use portreeve_core::id::SessionId;
-use portreeve_core::infrastructure::SshPermissions;
+use portreeve_core::infrastructure::{SshPermissions, TransferRights};
 use portreeve_core::net::OriginalDst;
 use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
 use portreeve_core::target::Hostname;
@@ -37,6 +37,7 @@ pub(crate) const EVERYTHING: SshPermissions = SshPermissions {
     agent_forwarding: true,
     x11_forwarding: true,
     user_rc: true,
+    file_transfer: TransferRights::ALL,
 };
 
 /// What the proxy does, to be changed by a test before it starts.

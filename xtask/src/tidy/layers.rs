@@ -56,6 +56,7 @@ const CORE: &[Row] = &[
     row("envelope", &[VALUES, &["record"]]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("inspection", &[&["envelope", "record"]]),
+    row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
 ];

@@ -15,6 +15,37 @@ pub struct SshPermissions {
     pub x11_forwarding: bool,
     /// `~/.ssh/rc` on the target.
     pub user_rc: bool,
+    /// Files by sftp, scp and rsync.
+    pub file_transfer: TransferRights,
+}
+
+/// Which way files may be transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TransferRights {
+    /// To the target, and changes there.
+    pub upload: bool,
+    /// From the target.
+    pub download: bool,
+}
+
+impl TransferRights {
+    /// Both ways.
+    pub const ALL: Self = Self { upload: true, download: true };
+
+    /// Neither way.
+    pub const NONE: Self = Self { upload: false, download: false };
+
+    /// Whether these allow all that `needed` does.
+    #[must_use]
+    pub const fn cover(self, needed: Self) -> bool {
+        (self.upload || !needed.upload) && (self.download || !needed.download)
+    }
+
+    /// What either allows.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self { upload: self.upload || other.upload, download: self.download || other.download }
+    }
 }
 
 impl SshPermissions {
@@ -25,6 +56,7 @@ impl SshPermissions {
         agent_forwarding: true,
         x11_forwarding: true,
         user_rc: true,
+        file_transfer: TransferRights::ALL,
     };
 
     /// Commands only.
@@ -34,6 +66,7 @@ impl SshPermissions {
         agent_forwarding: false,
         x11_forwarding: false,
         user_rc: false,
+        file_transfer: TransferRights::NONE,
     };
 
     /// What either permits.
@@ -45,6 +78,7 @@ impl SshPermissions {
             agent_forwarding: self.agent_forwarding || other.agent_forwarding,
             x11_forwarding: self.x11_forwarding || other.x11_forwarding,
             user_rc: self.user_rc || other.user_rc,
+            file_transfer: self.file_transfer.union(other.file_transfer),
         }
     }
 }

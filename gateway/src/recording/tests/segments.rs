@@ -11,7 +11,7 @@ async fn recorder_of(dir: &Path, config: SpoolConfig, recipients: &Recipients) -
     let spool = Spool::open(dir).unwrap().with(config);
     let session = SessionId::from_random_bytes([5; 16]);
     let reserved = Recorder::reserve(&spool, recipients, session, SystemTime::now()).await.unwrap();
-    reserved.begin(started_event(), true).await.unwrap()
+    reserved.begin(started_event(), true, TransferRights::ALL).await.unwrap()
 }
 
 fn segments(session: &Path, log: LogName) -> Vec<PathBuf> {

@@ -8,7 +8,7 @@ use super::super::reader::{Object, Problems};
 use super::super::tree::{Node, Value};
 use super::{Known, access_rules, forwards, targets};
 use crate::infrastructure::forwarding::ForwardRule;
-use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions};
+use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions, TransferRights};
 use crate::login::Login;
 use crate::port::{PortRange, PortSet};
 use crate::suggest::instead;
@@ -199,6 +199,7 @@ fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
         agent_forwarding: ssh.flag("permit_agent_forwarding", true),
         x11_forwarding: ssh.flag("permit_x11_forwarding", true),
         user_rc: ssh.flag("permit_user_rc", true),
+        file_transfer: TransferRights::ALL,
     };
     let forwards = forwards::read(&ssh, known.problems);
     if forwards.is_some() && !permissions.port_forwarding {
