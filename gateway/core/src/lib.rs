@@ -27,6 +27,7 @@ pub mod port;
 pub mod prefix;
 pub mod record;
 pub mod rule;
+pub mod shipping;
 pub mod snapshot;
 mod suggest;
 pub mod target;

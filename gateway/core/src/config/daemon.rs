@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Object, Problems};
+use super::shipping::{self, Destination};
 use super::tree::{self, Node};
 use super::{ConfigErrors, Format, duration};
 use crate::net::interface::InterfaceName;
@@ -27,6 +28,7 @@ const SECTIONS: &[&str] = &[
     "metrics",
     "access_log",
     "limits",
+    "ship",
 ];
 
 /// Routing tables that the kernel uses itself: default, main, local (`rt_tables`).
@@ -53,6 +55,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Bounds on what one source may cost.
     pub limits: Limits,
+    /// Where finished recordings are copied to.
+    pub ship: Vec<Destination>,
 }
 
 /// Steering of flows.
@@ -196,6 +200,7 @@ fn read(root: Section<'_>) -> Option<Config> {
         recording: recording?,
         state_dir,
         policy_file,
+        ship: shipping::read_destinations(root.ship(), root.problems),
     };
     Some(config)
 }
@@ -288,7 +293,7 @@ fn read_listen(node: &Node<'_>, problems: &Problems) -> Option<SocketAddr> {
     })
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() && !text.contains('\0') {
         Ok(path)
@@ -322,6 +327,11 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// The tables of `[[ship]]`.
+    fn ship(self) -> &'t [Node<'t>] {
+        self.table.map_or(&[], |root| root.list("ship"))
+    }
+
     fn flag(self, key: &str) -> bool {
         self.table.is_some_and(|table| table.flag(key, false))
     }
@@ -352,6 +362,7 @@ impl<'t> Section<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::shipping::Retention;
 
     const LEAST: &str = "[datapath]\ninterfaces = [\"eth0\"]\n[recording]\nrecipient_key_file = \"/k.pub\"\n";
 
@@ -391,6 +402,7 @@ mod tests {
                     segment_time: Duration::from_hours(1),
                     fsync: Fsync::Second,
                 },
+                retention: Retention::default(),
             },
             metrics_listen: None,
             access_log: AccessLog::Stdout,
@@ -401,6 +413,7 @@ mod tests {
                 connections: 16_384,
                 drain_timeout: Duration::from_hours(8),
             },
+            ship: Vec::new(),
         };
         assert_eq!(config, expected);
     }
@@ -467,6 +480,7 @@ mod tests {
                     segment_time: Duration::from_mins(5),
                     fsync: Fsync::Never,
                 },
+                retention: Retention::default(),
             },
             metrics_listen: Some("[::]:9470".parse().unwrap()),
             access_log: AccessLog::File("/var/log/access.json".into()),
@@ -477,6 +491,7 @@ mod tests {
                 connections: 3,
                 drain_timeout: Duration::from_mins(4),
             },
+            ship: Vec::new(),
         };
         assert_eq!(config, expected);
     }

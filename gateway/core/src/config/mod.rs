@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod duration;
 pub mod policy;
 mod reader;
+pub mod shipping;
 pub mod size;
 mod tree;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Section, absolute};
+use crate::config::shipping::{self, Retention};
 use crate::config::size;
 use crate::config::tree::Node;
 
@@ -17,6 +18,9 @@ const KEYS: &[&str] = &[
     "segment_size",
     "segment_time",
     "fsync",
+    "keep",
+    "keep_bytes",
+    "delete_unshipped",
 ];
 
 /// Sizes of a segment: room for some blocks, and what a reader can hold.
@@ -36,6 +40,8 @@ pub struct RecordingConfig {
     pub on_failure: OnRecordingFailure,
     /// How the spool writes.
     pub spool: SpoolConfig,
+    /// When finished recordings are deleted.
+    pub retention: Retention,
 }
 
 /// How the spool writes.
@@ -94,6 +100,9 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
         spool_dir: spool_dir.unwrap_or_else(|| state_dir.join("spool")),
         on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
         spool,
+        retention: section.table.map_or_else(Retention::default, |table| {
+            shipping::read_retention(&table, section.problems, root.find("ship").is_some())
+        }),
     })
 }
 
