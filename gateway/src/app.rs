@@ -40,6 +40,7 @@ use crate::recording::recipient::RecipientKeys;
 use crate::recording::spool::Spool;
 use crate::session::Gateway;
 use crate::session::registry::Registry;
+use crate::ship::Shipping;
 use crate::ssh::shown_keys::KeyRing;
 use crate::store::{self, FileWatch, PolicyStore};
 use crate::telemetry::with_causes;
@@ -74,7 +75,12 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
     let gateway = Arc::new(gateway(config, policy, Metrics::default())?);
     let control = Control::bind(&gateway.config.state_dir)?;
-    let mut edges = Edges { signals, watch, control, endpoint };
+    let shipping = {
+        let Config { recording, ship, .. } = &gateway.config;
+        let metrics = gateway.metrics.ship.clone();
+        Shipping::open(&recording.spool_dir, ship.clone(), recording.retention, metrics)?
+    };
+    let mut edges = Edges { signals, watch, control, endpoint, shipping };
 
     // From before they are attached, so that no change is missed.
     let interfaces = Interfaces::watch()?;

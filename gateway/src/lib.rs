@@ -19,6 +19,7 @@ pub mod probe;
 pub mod recording;
 pub mod secret_file;
 pub mod session;
+pub mod ship;
 pub mod ssh;
 pub mod store;
 pub mod telemetry;

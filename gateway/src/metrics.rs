@@ -3,6 +3,8 @@
 //! Labels are closed enums, and names of network policies: never a user, target, session or address. Names and types are held by a
 //! golden file, because dashboards depend on them.
 
+mod ship;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+pub use ship::{ShipMetrics, Waiting};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,6 +143,8 @@ pub struct Metrics {
     pub session_duration: Histogram,
     policy_generation: Gauge,
     policy_rejected: Gauge,
+    /// Shipping of recordings.
+    pub ship: ShipMetrics,
 }
 
 /// One session that is relaying, until it is dropped.
@@ -179,6 +185,7 @@ impl Default for Metrics {
             session_duration: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
             policy_generation: Gauge::default(),
             policy_rejected: Gauge::default(),
+            ship: ShipMetrics::default(),
         }
     }
 }
@@ -254,6 +261,7 @@ impl Metrics {
             "1 while the policy file on disk was refused and an older one is in force",
             self.policy_rejected.clone(),
         );
+        self.ship.register(r);
     }
 
     /// Counts one connection.
@@ -346,6 +354,9 @@ mod tests {
         metrics.policy_rejected();
         metrics.relayed(Direction::upstream, 5);
         metrics.login_duration.observe(0.1);
+        metrics.ship.shipped("s3", 5);
+        metrics.ship.failed("s3");
+        metrics.ship.waiting("s3", Waiting::default());
         let kernel = || KernelCounters {
             packets: vec![("steered_new", 3)],
             fast_path: vec![("forwarded", 2)],

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what builds and tests need and the machine misses.
 //!
-//! Idempotent, and quick when nothing is missing. Debian packages come by apt, bpf-linker and
-//! cargo-deny by cargo into its usual directory, where later clones find them. What it does not do:
+//! Idempotent, and quick when nothing is missing. Debian packages come by apt, bpf-linker,
+//! cargo-deny and s3s-fs by cargo into its usual directory, where later clones find them. What it does not do:
 //! install rustup toolchains, or leave a service running that was not there.
 
 mod machine;
@@ -100,7 +100,7 @@ fn apt() -> Command {
     command
 }
 
-/// Both at once: each spends half its time on one core.
+/// All at once: each spends half its time on one core.
 fn install_tools(tools: &[CargoTool]) -> anyhow::Result<()> {
     let outcomes: Vec<anyhow::Result<()>> = thread::scope(|scope| {
         let started: Vec<_> = tools
@@ -119,6 +119,12 @@ fn install_tools(tools: &[CargoTool]) -> anyhow::Result<()> {
     outcomes.into_iter().collect()
 }
 
+/// A release profile spends minutes to save a second of each run.
+fn build_quickly(command: &mut Command) {
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
+    command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+}
+
 fn installer(tool: CargoTool) -> Command {
     let mut command = workspace::cargo();
     command.args(["install", "--quiet", "--locked", "--force", "--no-default-features"]);
@@ -133,9 +139,14 @@ fn installer(tool: CargoTool) -> Command {
         }
         CargoTool::CargoDeny => {
             command.arg("--version").arg(plan::CARGO_DENY.to_string()).arg("cargo-deny");
-            // Its release profile spends minutes to save a second of each run.
-            command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
-            command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+            build_quickly(&mut command);
+        }
+        CargoTool::S3Server => {
+            command
+                .args(["--features", "binary", "--version"])
+                .arg(plan::S3_SERVER.to_string())
+                .arg("s3s-fs");
+            build_quickly(&mut command);
         }
     }
     command

@@ -18,6 +18,7 @@ use crate::datapath::{BlockedFlows, Datapath};
 use crate::http::{Endpoint, Readiness};
 use crate::listener::Listener;
 use crate::session::{self, Gateway};
+use crate::ship::Shipping;
 use crate::store::FileWatch;
 use crate::telemetry::with_causes;
 
@@ -28,6 +29,8 @@ pub(super) struct Edges {
     pub(super) watch: FileWatch,
     pub(super) control: Control,
     pub(super) endpoint: Option<Endpoint>,
+    /// Where finished recordings go.
+    pub(super) shipping: Shipping,
 }
 
 /// A gateway that steers, or drains.
@@ -78,6 +81,7 @@ impl Daemon {
             let exposition = gateway.metrics.clone().exposition(counters(&datapath));
             charged.spawn(endpoint.serve(exposition, ready.clone()));
         }
+        charged.spawn(edges.shipping.run());
         let (changed, policy_changes) = mpsc::channel(1);
         background.spawn(edges.watch.report(changed));
         let (order, orders) = mpsc::channel(1);

@@ -11,7 +11,7 @@ use super::kernel_policies::KernelPolicies;
 use super::{ConfigArg, print};
 use crate::ca::key;
 use crate::recording::recipient::Recipients;
-use crate::store;
+use crate::{ship, store};
 
 /// Arguments of `portreeve check-config`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,7 @@ impl CheckConfigArgs {
             key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
             key::load_account_secret(&config.state_dir)?;
             Recipients::load(&config.recording.recipient_key_files)?;
+            ship::check(&config.ship)?;
         }
         let mut warnings = policy.warnings;
         warnings.extend(agreement::warnings(&config, &policy.snapshot));

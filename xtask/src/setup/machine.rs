@@ -28,6 +28,7 @@ pub(super) fn observe() -> Machine {
         absent,
         found: compilers(),
         cargo_deny: version_of("cargo-deny"),
+        s3_server: version_of("s3s-fs"),
     }
 }
 

@@ -5,6 +5,9 @@ use super::toolchain::{self, Found, Missing, Version};
 /// The oldest cargo-deny whose configuration format `deny.toml` is written in.
 pub const CARGO_DENY: Version = Version(0, 20, 2);
 
+/// The S3 server that shipping is tested with. Later ones need a newer rustc.
+pub const S3_SERVER: Version = Version(0, 14, 1);
+
 /// Debian's compiler for the kernel programs.
 pub const COMPILER_PACKAGES: &[Package] =
     &[Package { name: "rustc-web", program: None }, Package { name: "rust-web-src", program: None }];
@@ -96,6 +99,8 @@ pub enum CargoTool {
     BpfLinker,
     /// Checks licences, sources and banned crates.
     CargoDeny,
+    /// An S3 server on a directory.
+    S3Server,
 }
 
 /// The machine, as far as the plan depends on it.
@@ -111,6 +116,8 @@ pub struct Machine {
     pub found: Found,
     /// The version of cargo-deny in `PATH`.
     pub cargo_deny: Option<Version>,
+    /// The version of the S3 server in `PATH`.
+    pub s3_server: Option<Version>,
 }
 
 /// What to do; nothing when both lists are empty.
@@ -147,6 +154,9 @@ pub fn plan(machine: &Machine, needs: Needs) -> Result<Plan, String> {
     }
     if needs.programs {
         plan.packages.extend(absent(PROGRAM_PACKAGES));
+        if machine.s3_server.is_none_or(|version| version < S3_SERVER) {
+            plan.tools.push(CargoTool::S3Server);
+        }
     }
     if !machine.debian && (!plan.packages.is_empty() || missing.is_some()) {
         return Err(elsewhere(&plan.packages, missing));
@@ -207,6 +217,7 @@ mod tests {
                 nightlies: Vec::new(),
             },
             cargo_deny: Some(CARGO_DENY),
+            s3_server: Some(S3_SERVER),
             ..Machine::default()
         }
     }
@@ -227,7 +238,7 @@ mod tests {
         assert_eq!(all.packages.len(), Package::all().count());
         let without = plan(&bare(), Needs::ALL).unwrap();
         assert_eq!(without.packages.len() + FIPS_PACKAGES.len(), all.packages.len());
-        assert_eq!(all.tools, [CargoTool::BpfLinker, CargoTool::CargoDeny]);
+        assert_eq!(all.tools, [CargoTool::BpfLinker, CargoTool::S3Server, CargoTool::CargoDeny]);
         let build = plan(&bare(), Needs::BUILD).unwrap();
         assert_eq!(build.packages, ["rustc-web", "rust-web-src", "llvm-22-dev", "g++"]);
         assert_eq!(build.tools, [CargoTool::BpfLinker]);

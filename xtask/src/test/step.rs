@@ -129,6 +129,14 @@ const STEPS: &[Step] = &[
         )
     },
     Step {
+        tests: Tests::IgnoredBefore,
+        ..test(
+            "shipping",
+            Group::E2e,
+            &["test", "--package", "portreeve", "--test", "shipping", "--", "--ignored"],
+        )
+    },
+    Step {
         needs: Some(BUILD),
         ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
     },
@@ -214,7 +222,7 @@ mod tests {
         assert_eq!(names(Group::value_variants()).len(), STEPS.len());
         assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
-        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "ssh peers", "e2e"]);
+        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "ssh peers", "shipping", "e2e"]);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
     }
 

@@ -59,12 +59,13 @@ const CORE: &[Row] = &[
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
+    row("shipping", &[VALUES, &["config"]]),
 ];
 
 /// What every part of the gateway may stand on.
 const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
-const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ssh", "store"];
+const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
 /// What `app` joins beside the leaves.
 const PARTS: &[&str] = &["control", "datapath", "http", "session"];
 
@@ -79,6 +80,7 @@ const GATEWAY: &[Row] = &[
     row("known_hosts", &[GROUND]),
     row("listener", &[GROUND]),
     row("recording", &[GROUND]),
+    row("ship", &[GROUND]),
     row("ssh", &[GROUND]),
     row("store", &[GROUND]),
     row("probe", &[GROUND, &["ca"]]),

@@ -1,0 +1,186 @@
+//! Deletes recordings that are old, or too many, and that every required destination has confirmed.
+//!
+//! Before that it appends a line for each session to `SPOOL/shipped.log` and syncs it, so that a session that
+//! was deleted can be told from one that was removed. A deletion is one rename, then what is left is cleared; a
+//! crash in between leaves nothing that could be taken for a session. The newest head stays.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use portreeve_core::config::shipping::{Destination, Retention};
+use portreeve_core::shipping::{Candidate, Item, MANIFEST_FILE, ShippedLine, deletions};
+use portreeve_core::utc::UtcTime;
+use tokio::time::sleep;
+
+use super::shipper::Ground;
+use super::source;
+use super::store::blocking;
+
+/// Name of the log of deleted sessions in the spool.
+const LOG: &str = "shipped.log";
+
+/// How often it is looked what may go.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Most sessions that one sweep deletes: each is a rename and some removals.
+const AT_ONCE: usize = 1000;
+
+/// Deletes what may go.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    ground: Ground,
+    destinations: Vec<Destination>,
+    retention: Retention,
+    /// Bytes of sessions, which never change.
+    sizes: HashMap<Item, u64>,
+}
+
+impl Keeper {
+    pub(super) fn new(ground: Ground, destinations: &[Destination], retention: Retention) -> Self {
+        Self { ground, destinations: destinations.to_vec(), retention, sizes: HashMap::new() }
+    }
+
+    /// Sweeps for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let swept = blocking(move || {
+                let deleted = self.sweep(SystemTime::now());
+                Ok((self, deleted))
+            });
+            let (keeper, deleted) = match swept.await {
+                Ok(swept) => swept,
+                Err(error) => {
+                    tracing::error!(%error, "old recordings are not deleted any more: an error of the gateway");
+                    return;
+                }
+            };
+            self = keeper;
+            match deleted {
+                Ok(0) => {}
+                Ok(deleted) => tracing::info!(deleted, "old recordings are deleted from the spool"),
+                Err(error) => tracing::error!(%error, "cannot delete old recordings"),
+            }
+            sleep(SWEEP).await;
+        }
+    }
+
+    /// Deletes what may go now; returns how many sessions.
+    fn sweep(&mut self, now: SystemTime) -> io::Result<u64> {
+        self.ground.state.clear_gone()?;
+        let mut going = deletions(self.candidates(now)?, self.retention);
+        going.truncate(AT_ONCE);
+        let time = UtcTime::from(now).to_string();
+        let mut lines = Vec::new();
+        let mut sessions = 0;
+        going.retain(|item| match self.line(item, &time) {
+            Some(line) => {
+                lines.extend(line);
+                true
+            }
+            None => false,
+        });
+        if !lines.is_empty() {
+            append(&self.ground.spool.join(LOG), &lines)?;
+        }
+        for item in &going {
+            fs::rename(self.ground.spool.join(item.path()), self.ground.state.gone(item))?;
+            self.sizes.remove(item);
+            for destination in &self.destinations {
+                self.ground.state.forget(&destination.name, item)?;
+            }
+            if matches!(item, Item::Session { .. }) {
+                sessions += 1;
+                self.ground.board.metrics.deleted.inc();
+            }
+        }
+        // The directory is one file system with what is removed: the renames are on disk before the removals.
+        File::open(&self.ground.spool)?.sync_all()?;
+        self.ground.state.clear_gone()?;
+        Ok(sessions)
+    }
+
+    /// Everything that is finished.
+    fn candidates(&mut self, now: SystemTime) -> io::Result<Vec<Candidate>> {
+        let mut items = source::items(&self.ground.spool)?;
+        if let Some(newest @ Item::Head { .. }) = items.last().cloned() {
+            items.remove(&newest);
+        }
+        let mut required: Option<BTreeSet<Item>> = None;
+        for destination in self.destinations.iter().filter(|destination| destination.required) {
+            let confirmed = self.ground.state.known(&destination.name)?.confirmed;
+            required = Some(match required {
+                Some(sofar) => sofar.intersection(&confirmed).cloned().collect(),
+                None => confirmed,
+            });
+        }
+        let required = required.unwrap_or_default();
+        self.sizes.retain(|item, _| items.contains(item));
+        let mut candidates = Vec::with_capacity(items.len());
+        for item in items {
+            let Ok(modified) =
+                self.ground.spool.join(item.path()).metadata().and_then(|found| found.modified())
+            else {
+                continue;
+            };
+            let confirmed = required.contains(&item);
+            let bytes = if self.retention.keep_bytes.is_some() { self.bytes(&item) } else { 0 };
+            // From the future, after a step of the clock: new.
+            let age = now.duration_since(modified).unwrap_or_default();
+            candidates.push(Candidate { item, age, bytes, confirmed });
+        }
+        Ok(candidates)
+    }
+
+    fn bytes(&mut self, item: &Item) -> u64 {
+        let spool = &self.ground.spool;
+        let measure =
+            || source::files(spool, item).map_or(0, |files| files.iter().map(|file| file.size).sum());
+        *self.sizes.entry(item.clone()).or_insert_with(measure)
+    }
+
+    /// The line for what is about to be deleted, empty for a head; `None` where it must not be after all.
+    fn line(&self, item: &Item, time: &str) -> Option<Vec<u8>> {
+        let Item::Session { id, .. } = item else { return Some(Vec::new()) };
+        let (mut destinations, mut manifest_sha256) = (Vec::new(), None);
+        for destination in &self.destinations {
+            match self.ground.state.confirmed(&destination.name, item) {
+                Some(confirmed) => {
+                    destinations.push(destination.name.clone());
+                    manifest_sha256 = confirmed.manifest_sha256.or(manifest_sha256);
+                }
+                // The file is there and cannot be read: the destination is asked again.
+                None if destination.required => {
+                    self.ground.state.doubt(&destination.name, item).ok();
+                    return None;
+                }
+                None => {}
+            }
+        }
+        let manifest = self.ground.spool.join(item.path()).join(MANIFEST_FILE);
+        let sequence = fs::read(manifest).ok().and_then(|text| {
+            let manifest: serde_json::Value = serde_json::from_slice(&text).ok()?;
+            manifest.get("sequence")?.as_u64()
+        });
+        let line = ShippedLine {
+            sequence,
+            session: id.clone(),
+            manifest_sha256,
+            destinations,
+            time: time.to_owned(),
+        };
+        let mut text = serde_json::to_vec(&line).ok()?;
+        text.push(b'\n');
+        Some(text)
+    }
+}
+
+/// Appends whole lines, on disk when this returns.
+fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+    let mut log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    log.write_all(lines)?;
+    log.sync_all()
+}

@@ -1,0 +1,221 @@
+//! Shipping to directories; other destinations are met in the test `shipping` of `portreeve-tests`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use portreeve_core::shipping::ShippedLine;
+
+use super::*;
+
+/// A spool, and tasks that ship from it until they are dropped.
+struct Bed {
+    dir: tempfile::TempDir,
+    tasks: JoinSet<()>,
+    metrics: ShipMetrics,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let bed = Self {
+            dir: tempfile::tempdir().unwrap(),
+            tasks: JoinSet::new(),
+            metrics: ShipMetrics::default(),
+        };
+        fs::create_dir(bed.spool()).unwrap();
+        bed
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.dir.path().join("spool")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A finished session with two files and a manifest.
+    fn session(&self, number: u64) -> String {
+        let name = format!("{number}-ffffffff-ffff-4fff-bfff-ffffffffffff");
+        let dir = self.spool().join(&name);
+        let part = dir.with_extension("part");
+        fs::create_dir_all(part.join("0123456789abcdef")).unwrap();
+        fs::write(part.join("events.log"), format!("events of {number}")).unwrap();
+        fs::write(part.join("0123456789abcdef/events.log"), format!("again {number}")).unwrap();
+        fs::write(part.join("manifest.json"), format!("{{\"sequence\":{number}}}")).unwrap();
+        fs::rename(part, dir).unwrap();
+        name
+    }
+
+    fn directory(&self, name: &str) -> Destination {
+        let kind = DestinationKind::Directory { path: self.path(name) };
+        Destination { name: name.to_owned(), required: true, concurrency: 4, kind }
+    }
+
+    fn ship(&mut self, destinations: &[Destination], retention: Retention) {
+        let (spool, metrics) = (self.spool(), self.metrics.clone());
+        let shipping = Shipping::open(&spool, destinations.to_vec(), retention, metrics).unwrap();
+        self.tasks.spawn(shipping.run());
+    }
+
+    fn log(&self) -> Vec<ShippedLine> {
+        let text = fs::read_to_string(self.spool().join("shipped.log")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn state(&self) -> StateDir {
+        StateDir::of(&self.spool())
+    }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < limit, "never: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn at_once() -> Retention {
+    Retention { keep: Some(Duration::ZERO), ..Retention::default() }
+}
+
+#[tokio::test]
+async fn a_finished_session_is_copied_and_an_unfinished_one_is_not() {
+    let mut bed = Bed::new();
+    fs::create_dir(bed.path("archive")).unwrap();
+    let name = bed.session(1);
+    fs::create_dir(bed.spool().join("2-ffffffff-ffff-4fff-bfff-ffffffffffff.part")).unwrap();
+    bed.ship(&[bed.directory("archive")], Retention::default());
+    let manifest = bed.path("archive").join(&name).join("manifest.json");
+    until("the manifest is there", || manifest.exists()).await;
+    for file in ["events.log", "0123456789abcdef/events.log", "manifest.json"] {
+        let read = |root: PathBuf| fs::read(root.join(&name).join(file)).unwrap();
+        assert_eq!(read(bed.path("archive")), read(bed.spool()), "{file}");
+    }
+    assert_eq!(fs::read_dir(bed.path("archive")).unwrap().count(), 1);
+    let later = bed.session(3);
+    until("the second is there", || bed.path("archive").join(&later).join("manifest.json").exists()).await;
+    assert!(bed.spool().join(&name).exists(), "nothing is deleted unless that is said");
+}
+
+#[tokio::test]
+async fn deletion_waits_for_all_that_are_required_and_is_written_down_first() {
+    let mut bed = Bed::new();
+    fs::create_dir(bed.path("one")).unwrap();
+    let name = bed.session(1);
+    let optional = Destination { required: false, ..bed.directory("never") };
+    bed.ship(&[bed.directory("one"), bed.directory("two"), optional], at_once());
+    let state = bed.state();
+    let item = portreeve_core::shipping::Item::session(&name).unwrap();
+    until("the first has confirmed", || state.confirmed("one", &item).is_some()).await;
+    sleep(Duration::from_millis(500)).await;
+    assert!(bed.spool().join(&name).join("manifest.json").exists() && bed.log().is_empty());
+    // The second is mounted at last.
+    fs::create_dir(bed.path("two")).unwrap();
+    until("it is deleted", || !bed.spool().join(&name).exists()).await;
+    let [line] = &bed.log()[..] else { panic!("{:?}", bed.log()) };
+    let manifest = fs::read(bed.path("two").join(&name).join("manifest.json")).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &manifest);
+    assert_eq!(line.manifest_sha256.as_deref(), Some(&*hex::encode(digest)));
+    assert_eq!((line.sequence, &line.destinations), (Some(1), &vec!["one".to_owned(), "two".to_owned()]));
+    until("its state is forgotten", || state.confirmed("one", &item).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_thousand_sessions_are_shipped_and_deleted_and_a_poisoned_one_holds_nothing_up() {
+    let mut bed = Bed::new();
+    fs::create_dir(bed.path("archive")).unwrap();
+    // The oldest: a file where the destination wants a directory.
+    let poisoned = bed.session(1);
+    fs::write(bed.path("archive").join(&poisoned), "in the way").unwrap();
+    // And one that holds what has no place there.
+    let broken = bed.session(2);
+    std::os::unix::fs::symlink("/etc/passwd", bed.spool().join(&broken).join("x")).unwrap();
+    let good: Vec<String> = (3..1003).map(|number| bed.session(number)).collect();
+    bed.ship(&[bed.directory("archive")], at_once());
+    until("all good ones are shipped and deleted", || bed.log().len() == good.len()).await;
+    for name in &good {
+        assert!(bed.path("archive").join(name).join("manifest.json").exists(), "{name}");
+    }
+    let item = |name: &str| portreeve_core::shipping::Item::session(name).unwrap();
+    let state = bed.state();
+    assert!(state.aside("archive", &item(&broken)).unwrap().reason.contains("has no place in a recording"));
+    // It alone is left to be tried; others that come get through in between.
+    for number in 2000..2100 {
+        if state.aside("archive", &item(&poisoned)).is_some() {
+            break;
+        }
+        bed.session(number);
+        sleep(Duration::from_millis(300)).await;
+    }
+    until("it is set aside", || state.aside("archive", &item(&poisoned)).is_some()).await;
+    assert!(bed.spool().join(&poisoned).exists() && bed.spool().join(&broken).exists());
+    assert_eq!(state.all_aside("archive").unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn without_destinations_old_ones_are_deleted_only_if_that_is_said() {
+    let mut bed = Bed::new();
+    let name = bed.session(1);
+    bed.ship(&[], at_once());
+    sleep(Duration::from_millis(500)).await;
+    assert!(bed.spool().join(&name).exists());
+    bed.tasks.shutdown().await;
+    bed.ship(&[], Retention { delete_unshipped: true, ..at_once() });
+    until("it is deleted", || !bed.spool().join(&name).exists()).await;
+    assert_eq!(bed.log()[0].destinations, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_another_file_replaced_at_the_destination_is_not_confirmed() {
+    let mut bed = Bed::new();
+    let name = bed.session(1);
+    fs::create_dir_all(bed.path("archive").join(&name)).unwrap();
+    // Of the same length, and left of a crash.
+    fs::write(bed.path("archive").join(&name).join("events.log"), "EVENTS OF 1").unwrap();
+    fs::write(bed.path("archive").join(&name).join("events.log#1"), "eve").unwrap();
+    bed.ship(&[bed.directory("archive")], Retention::default());
+    until("the manifest is there", || bed.path("archive").join(&name).join("manifest.json").exists()).await;
+    let read = fs::read_to_string(bed.path("archive").join(&name).join("events.log")).unwrap();
+    assert_eq!(read, "events of 1");
+    assert!(!bed.path("archive").join(&name).join("events.log#1").exists());
+}
+
+#[test]
+fn credentials_that_others_can_read_are_refused() {
+    let bed = Bed::new();
+    let path = bed.path("credentials");
+    fs::write(&path, "aws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let s3 = portreeve_core::config::shipping::S3 {
+        endpoint: Some("http://127.0.0.1:1".into()),
+        allow_http: true,
+        bucket: "b".into(),
+        prefix: String::new(),
+        region: "us-east-1".into(),
+        credentials_file: path.clone(),
+        ca_file: None,
+        confirm: portreeve_core::config::shipping::StoreConfirm::Checksum,
+    };
+    let destination = Destination { kind: DestinationKind::S3(s3), ..bed.directory("s3") };
+    let error = check(std::slice::from_ref(&destination)).unwrap_err();
+    assert!(with_causes(&error).contains("chmod 600"), "{}", with_causes(&error));
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    check(&[destination]).unwrap();
+}
+
+#[tokio::test]
+async fn one_process_ships_at_a_time() {
+    let mut bed = Bed::new();
+    fs::create_dir(bed.path("archive")).unwrap();
+    bed.state().create(["archive"].into_iter()).unwrap();
+    let lock = bed.state().try_lock().unwrap();
+    let name = bed.session(1);
+    bed.ship(&[bed.directory("archive")], Retention::default());
+    sleep(Duration::from_millis(500)).await;
+    assert!(!bed.path("archive").join(&name).exists());
+    drop(lock);
+    until("the lock is free", || bed.path("archive").join(&name).join("manifest.json").exists()).await;
+}

@@ -1,0 +1,95 @@
+//! A spool with sessions in it, and what ships from it within this process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use portreeve::metrics::ShipMetrics;
+use portreeve::ship::{Shipping, StateDir};
+use portreeve_core::config::shipping::{Destination, DestinationKind, Retention};
+use portreeve_core::shipping::ShippedLine;
+use tokio::task::JoinSet;
+
+/// A spool, and tasks that ship from it until they are dropped.
+pub(crate) struct Bed {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) tasks: JoinSet<()>,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        let bed = Self { dir: tempfile::tempdir().unwrap(), tasks: JoinSet::new() };
+        fs::create_dir(bed.spool()).unwrap();
+        bed
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.dir.path().join("spool")
+    }
+
+    /// A finished session with a file of `size` bytes and a manifest.
+    pub(crate) fn session(&self, number: u64, size: usize) -> String {
+        let name = format!("{number}-ffffffff-ffff-4fff-bfff-{number:012}");
+        let part = self.spool().join(format!("{name}.part"));
+        fs::create_dir(&part).unwrap();
+        let bytes: Vec<u8> = (number..).flat_map(u64::to_be_bytes).take(size).collect();
+        fs::write(part.join("events.log"), bytes).unwrap();
+        fs::write(part.join("manifest.json"), format!("{{\"sequence\":{number}}}")).unwrap();
+        fs::rename(part, self.spool().join(&name)).unwrap();
+        name
+    }
+
+    pub(crate) fn ship(&mut self, kind: DestinationKind, keep: Option<Duration>) {
+        let shipping = shipping(&self.spool(), kind, keep);
+        self.tasks.spawn(shipping.run());
+    }
+
+    pub(crate) fn log(&self) -> Vec<ShippedLine> {
+        let text = fs::read_to_string(self.spool().join("shipped.log")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Names of what is confirmed.
+    pub(crate) fn confirmed(&self) -> usize {
+        let Ok(entries) = fs::read_dir(self.spool().join(".shipping/there")) else { return 0 };
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "confirmed"))
+            .count()
+    }
+
+    /// Sessions that are set aside.
+    pub(crate) fn aside(&self) -> usize {
+        StateDir::of(&self.spool()).all_aside("there").map_or(0, |aside| aside.len())
+    }
+}
+
+/// What ships a spool to one destination, `there`.
+pub(crate) fn shipping(spool: &Path, kind: DestinationKind, keep: Option<Duration>) -> Shipping {
+    let destination = Destination { name: "there".to_owned(), required: true, concurrency: 4, kind };
+    let retention = Retention { keep, ..Retention::default() };
+    Shipping::open(spool, vec![destination], retention, ShipMetrics::default()).unwrap()
+}
+
+/// Whether two directories hold the same file.
+pub(crate) fn same(one: &Path, other: &Path, name: &str) -> bool {
+    let read = |dir: &Path| fs::read(dir.join(name)).ok();
+    read(one).is_some() && read(one) == read(other)
+}
+
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(120);
+    while !holds() {
+        assert!(Instant::now() < limit, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs a test.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}

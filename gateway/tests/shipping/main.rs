@@ -1,0 +1,35 @@
+//! Shipping to real destinations on loopback: an S3 server (`s3s-fs`, which checks signatures, digests of bodies and
+//! checksums), and an HTTP server that misbehaves.
+//!
+//! Run by `cargo xtask test e2e`, which installs the S3 server: the tests are ignored elsewhere. Some kill a process that
+//! ships: this program again, in the role of [`process`].
+
+#![expect(clippy::unwrap_used, reason = "a test program: a step that fails is a test that fails")]
+
+mod bed;
+mod http;
+mod process;
+mod s3;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Name and function of a test.
+type Test = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(process::ROLE) {
+        return process::run(args);
+    }
+    let trial = |&(name, test): &Test| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+        .with_ignored_flag(true)
+    };
+    let trials = s3::TESTS.iter().chain(http::TESTS).map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
