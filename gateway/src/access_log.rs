@@ -70,6 +70,9 @@ pub struct AccessEvent {
     /// Serial of the certificate that logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_serial: Option<u64>,
+    /// Whether it went on without a recording, as only sessions of break-glass identities may.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unrecorded: bool,
     /// How it ended, from a closed list.
     pub outcome: &'static str,
     /// Why, in a sentence.

@@ -133,6 +133,13 @@ pub struct Metrics {
     pub access_log_failures: Counter,
     /// Sessions whose recording failed after they started.
     pub recording_failures: Counter,
+    /// Bytes of data that are missing in recordings of sessions that went on.
+    pub recording_gap: Counter,
+    /// Sessions of break-glass identities that began without a recording.
+    pub sessions_unrecorded: Counter,
+    recordings_active: Gauge,
+    spool_free: Gauge,
+    spool_reserve: Gauge,
     /// Times that an interface without the kernel program got it while the gateway ran.
     pub interfaces_reattached: Counter,
     /// Configured interfaces that are there without the kernel program.
@@ -179,6 +186,11 @@ impl Default for Metrics {
             host_key_changes: Counter::default(),
             access_log_failures: Counter::default(),
             recording_failures: Counter::default(),
+            recording_gap: Counter::default(),
+            sessions_unrecorded: Counter::default(),
+            recordings_active: Gauge::default(),
+            spool_free: Gauge::default(),
+            spool_reserve: Gauge::default(),
             interfaces_reattached: Counter::default(),
             interfaces_open: Gauge::default(),
             login_duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
@@ -239,6 +251,16 @@ impl Metrics {
             "Sessions whose recording failed after they started",
             self.recording_failures.clone(),
         );
+        let help = "Bytes of data that are missing in recordings of sessions that went on";
+        r.register_with_unit("recording_gap", help, Unit::Bytes, self.recording_gap.clone());
+        let help = "Sessions of break-glass identities that began without a recording";
+        r.register("sessions_unrecorded", help, self.sessions_unrecorded.clone());
+        let help = "Recordings that are being written";
+        r.register("recordings_active", help, self.recordings_active.clone());
+        let help = "Bytes free on the file system of the spool";
+        r.register_with_unit("spool_free", help, Unit::Bytes, self.spool_free.clone());
+        let help = "Bytes of these that only break-glass identities may use";
+        r.register_with_unit("spool_reserve", help, Unit::Bytes, self.spool_reserve.clone());
         r.register(
             "access_log_failures",
             "Access events that are missing from the access log",
@@ -273,6 +295,22 @@ impl Metrics {
     pub fn session_begins(&self) -> ActiveSession {
         self.sessions_active.inc();
         ActiveSession(self.sessions_active.clone())
+    }
+
+    /// Counts a recording as being written until what this returns is dropped.
+    pub fn recording_begins(&self) -> ActiveSession {
+        self.recordings_active.inc();
+        ActiveSession(self.recordings_active.clone())
+    }
+
+    /// Shows the bytes free on the file system of the spool.
+    pub fn spool_free(&self, bytes: u64) {
+        self.spool_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows the bytes of these that are kept in reserve.
+    pub fn spool_reserve(&self, bytes: u64) {
+        self.spool_reserve.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Counts relayed channel data, in bytes.

@@ -17,6 +17,9 @@ mod file;
 mod inspector;
 pub mod recipient;
 mod sealed_log;
+mod segment;
+mod session_files;
+mod space;
 pub mod spool;
 mod stream;
 mod sync;
@@ -27,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::envelope::{ExitHeader, LogName, Packer, Packet};
 use portreeve_core::id::SessionId;
 use portreeve_core::infrastructure::TransferRights;
@@ -40,14 +44,18 @@ use channels::Channels;
 pub use error::RecordingError;
 use events::{EventsFile, event_line};
 use inspector::Inspector;
-use recipient::Recipients;
-use sealed_log::{SealedLog, SessionFiles};
+use sealed_log::SealedLog;
+use session_files::SessionFiles;
+pub use session_files::Terms;
 use spool::{CreateError, SessionDirectory, Spool};
 use stream::{LogStream, SessionFailure, micros};
 use writer::Inspection;
 
-/// A recording that is sure to have its files, and holds nothing yet. Dropping it removes them.
-pub struct Reservation {
+/// A recording that is sure to have its files, and holds nothing yet; or none, of a session that may go on without.
+/// Dropping it removes them.
+pub struct Reservation(Option<Reserved>);
+
+struct Reserved {
     events: SealedLog,
     directory: SessionDirectory,
     files: Arc<SessionFiles>,
@@ -60,7 +68,8 @@ pub struct Reservation {
 /// a last event.
 #[derive(Clone)]
 pub struct Recorder {
-    session: Arc<Recording>,
+    /// Absent where the session goes on without a recording.
+    session: Option<Arc<Recording>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -89,34 +98,29 @@ struct Start {
 }
 
 impl Recorder {
-    /// Creates the session's directory and its events file.
+    /// Creates the session's directory and its events file, unless too little space is left.
     ///
     /// # Errors
     /// [`RecordingError`]: the session must not begin.
     pub async fn reserve(
         spool: &Spool,
-        recipients: &Recipients,
+        terms: Terms,
         session: SessionId,
         started: SystemTime,
     ) -> Result<Reservation, RecordingError> {
         let start = Start { wall: started.into(), monotonic: Instant::now() };
-        let (spool, recipients) = (spool.clone(), recipients.clone());
+        let spool = spool.clone();
         let stopped = RecordingError::WriterStopped { path: spool.root().to_owned() };
         let reserved = tokio::task::spawn_blocking(move || {
             let failed = |error: CreateError| RecordingError::create(&error.path, error.source);
+            spool.space().check(terms.break_glass)?;
             let _creating = spool.creating().map_err(failed)?;
             let directory =
-                SessionDirectory::create(&spool, session, start.wall, &recipients).map_err(failed)?;
-            let files = Arc::new(SessionFiles {
-                directory: directory.path().into(),
-                recipients,
-                started: start.wall,
-                config: Arc::clone(spool.config()),
-                durability: spool.durability().clone(),
-            });
+                SessionDirectory::create(&spool, session, start.wall, &terms.recipients).map_err(failed)?;
+            let files = Arc::new(spool.session_files(directory.path(), start.wall, terms));
             let events = SealedLog::create(Arc::clone(&files), LogName::Events)?;
             directory.lock().map_err(failed)?;
-            Ok(Reservation { events, directory, files, start })
+            Ok(Reservation(Some(Reserved { events, directory, files, start })))
         });
         reserved.await.unwrap_or(Err(stopped))
     }
@@ -127,7 +131,7 @@ impl Recorder {
     /// # Errors
     /// [`RecordingError`] of this event, or of anything in the session that was recorded before.
     pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
-        let session = &self.session;
+        let Some(session) = &self.session else { return Ok(()) };
         session.check()?;
         session.events.add(event).await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
@@ -157,8 +161,9 @@ impl Recorder {
         code: u32,
         data: &[u8],
     ) -> Result<(), RecordingError> {
-        self.session.check()?;
-        match self.session.channels.stream(channel)? {
+        let Some(session) = &self.session else { return Ok(()) };
+        session.check()?;
+        match session.channels.stream(channel)? {
             Some(stream) => stream.data(source, code, data).await,
             None => Ok(()),
         }
@@ -166,12 +171,32 @@ impl Recorder {
 
     /// Waits for the first failure of a file, which may strike while nothing is recorded.
     pub async fn failed(&self) -> RecordingError {
-        self.session.failure.wait().await.clone()
+        match &self.session {
+            Some(session) => session.failure.wait().await.clone(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Of a session that goes on without a recording.
+    pub const fn unrecorded() -> Self {
+        Self { session: None }
+    }
+
+    /// What happens to the session when its recording fails.
+    pub fn on_failure(&self) -> OnRecordingFailure {
+        let terms = self.session.as_ref().map(|session| session.files.terms.on_failure);
+        terms.unwrap_or(OnRecordingFailure::Continue)
+    }
+
+    /// Whether something is known to be missing in it.
+    pub fn has_gap(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.files.has_gap.load(Ordering::Relaxed))
     }
 
     /// Waits until the channel's file is not behind any more; what is not kept never is.
     pub async fn keeps_up(&self, channel: ChannelNumber) {
-        if let Ok(Some(stream)) = self.session.channels.stream(channel) {
+        let stream = self.session.as_ref().map(|session| session.channels.stream(channel));
+        if let Some(Ok(Some(stream))) = stream {
             stream.keeps_up().await;
         }
     }
@@ -181,7 +206,7 @@ impl Recorder {
     /// # Errors
     /// The first [`RecordingError`]; what could be closed is closed all the same.
     pub async fn finish(self, last: RecordEvent) -> Result<(), RecordingError> {
-        let session = &self.session;
+        let Some(session) = &self.session else { return Ok(()) };
         // What was found in the channels comes before the last event.
         let closed = close_all(session.channels.streams()).await;
         let written = session.events.add(&last).await;
@@ -194,6 +219,11 @@ impl Recorder {
 }
 
 impl Reservation {
+    /// Of a session that may go on without a recording.
+    pub const fn unrecorded() -> Self {
+        Self(None)
+    }
+
     /// Starts the recording with its first event, which is on disk when this returns. Without
     /// `command_logging` no streams are kept, and commands and values of variables are withheld from the
     /// events. `rights` are what the session may do with files, which tells what of it is refused.
@@ -206,14 +236,17 @@ impl Reservation {
         command_logging: bool,
         rights: TransferRights,
     ) -> Result<Recorder, RecordingError> {
-        let Self { mut events, mut directory, files, start } = self;
+        let Some(Reserved { mut events, mut directory, files, start }) = self.0 else {
+            return Ok(Recorder::unrecorded());
+        };
         let mut packer = Packer::default();
         let elapsed = start.monotonic.elapsed();
         let data = event_line(&first, start, command_logging, elapsed)?;
         packer.push(Packet { source: Source::Client, code: 0, elapsed: micros(elapsed), data: &data });
         let batch = packer.take(Vec::new());
         let path = events.path().to_owned();
-        let written = tokio::task::spawn_blocking(move || events.append(batch).map(|_| events)).await;
+        let written =
+            tokio::task::spawn_blocking(move || events.append(batch, micros(elapsed)).map(|_| events)).await;
         let events = written.unwrap_or(Err(RecordingError::WriterStopped { path }))?;
         directory.keep();
         let failure = SessionFailure::default();
@@ -232,7 +265,7 @@ impl Reservation {
             failure,
             finished: AtomicBool::new(false),
         };
-        Ok(Recorder { session: Arc::new(recording) })
+        Ok(Recorder { session: Some(Arc::new(recording)) })
     }
 }
 
@@ -250,10 +283,10 @@ impl Recording {
     }
 
     async fn create_stream(&self, channel: ChannelNumber) -> Result<LogStream, RecordingError> {
-        let files = Arc::clone(&self.files);
+        let (files, now) = (Arc::clone(&self.files), micros(self.start.monotonic.elapsed()));
         let stopped = RecordingError::WriterStopped { path: files.directory.clone() };
         let created =
-            tokio::task::spawn_blocking(move || SealedLog::create(files, LogName::Channel(channel)));
+            tokio::task::spawn_blocking(move || SealedLog::add(files, LogName::Channel(channel), now));
         let log = created.await.unwrap_or(Err(stopped))?;
         let inspection = Inspection { inspector: Inspector::new(self.rights), found: self.events.clone() };
         let failure = Arc::clone(&self.failure);

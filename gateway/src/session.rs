@@ -9,6 +9,7 @@ mod dialled;
 mod forwards;
 mod observer;
 pub mod outcome;
+mod recording;
 mod refusal;
 pub mod registry;
 mod steps;

@@ -46,6 +46,8 @@ pub struct Identity {
     pub saml_attributes: BTreeMap<String, Vec<String>>,
     /// Common name of the client certificate that was verified, if any.
     pub certificate_common_name: Option<String>,
+    /// Whether the user's sessions may use the space of the spool that is kept in reserve.
+    pub break_glass: bool,
 }
 
 /// An identity, and where it counts.
@@ -135,6 +137,7 @@ impl Identity {
             oidc_claims: BTreeMap::new(),
             saml_attributes: BTreeMap::new(),
             certificate_common_name: None,
+            break_glass: false,
         }
     }
 }

@@ -301,6 +301,15 @@ pub enum RecordEvent {
         /// Bytes of data that the target's side sent.
         target_bytes: u64,
     },
+    /// Something is missing in the recording, which could not be written for a while.
+    Gap {
+        /// The channel whose log has the gap; absent for that of the events.
+        channel: Option<ChannelNumber>,
+        /// When the first of it happened, microseconds since the session started.
+        from_us: u64,
+        /// Bytes of data that are missing.
+        lost_bytes: u64,
+    },
     /// The session ended; the last event.
     SessionEnded {
         /// Why, as in the access log.

@@ -207,6 +207,7 @@ mod tests {
             oidc_claims: BTreeMap::from([("team".to_owned(), vec!["db".to_owned(), "web".to_owned()])]),
             saml_attributes: BTreeMap::from([("role".to_owned(), vec!["dba".to_owned()])]),
             certificate_common_name: Some("alice-laptop".to_owned()),
+            break_glass: false,
             ..Identity::from_email(Email::new("alice@example.com").unwrap())
         }
     }

@@ -84,6 +84,7 @@ impl Daemon {
         charged.spawn(edges.shipping.run());
         let (changed, policy_changes) = mpsc::channel(1);
         background.spawn(edges.watch.report(changed));
+        background.spawn(gateway.spool.clone().watch_space());
         let (order, orders) = mpsc::channel(1);
         background.spawn(succession::serve(edges.control, Terms::of(&gateway.config.datapath), order));
         Self {

@@ -27,6 +27,16 @@ pub enum RecordingError {
         /// Why.
         source: Arc<io::Error>,
     },
+    /// Too little space is left for sessions that may not use the reserve.
+    #[error("{} has {} MiB free, {} MiB are kept in reserve", path.display(), free >> 20, reserve >> 20)]
+    Reserve {
+        /// The spool.
+        path: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes kept.
+        reserve: u64,
+    },
     /// The finished session directory cannot be given its final name.
     #[error("cannot rename {}", path.display())]
     Rename {

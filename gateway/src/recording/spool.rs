@@ -16,6 +16,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,8 +29,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::recipient::Recipients;
+use super::session_files::{SessionFiles, Terms};
+use super::space::Space;
 use super::sync::Durability;
+use crate::metrics::{ActiveSession, Metrics};
 use leftovers::close_leftovers;
+
+/// How often the free space is looked up for its metric.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Ends the name of a session directory that is still written.
 const PART: &str = "part";
@@ -43,6 +50,8 @@ pub struct Spool {
     root: Arc<Path>,
     config: Arc<SpoolConfig>,
     durability: Durability,
+    space: Arc<Space>,
+    metrics: Metrics,
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
@@ -93,25 +102,49 @@ impl Spool {
         let closed_leftovers = close_leftovers(dir).map_err(unreadable)?;
         Ok(Self {
             root: dir.into(),
+            space: Arc::new(Space::new(dir, config.reserve, Metrics::default())),
             config: Arc::new(config),
             durability,
+            metrics: Metrics::default(),
             closed_leftovers,
             writing: watch::Sender::default(),
         })
     }
 
-    /// The same spool, written to as `config` says.
+    /// The same spool, written to as `config` says and counted in `metrics`.
     #[must_use]
-    pub fn with(self, config: SpoolConfig) -> Self {
-        Self { durability: self.durability.of(config.fsync), config: Arc::new(config), ..self }
+    pub fn with(self, config: SpoolConfig, metrics: Metrics) -> Self {
+        let space = Arc::new(Space::new(&self.root, config.reserve, metrics.clone()));
+        let durability = self.durability.of(config.fsync);
+        Self { durability, space, metrics, config: Arc::new(config), ..self }
     }
 
-    pub(super) const fn durability(&self) -> &Durability {
-        &self.durability
+    /// Keeps the metric of its free space true; never returns.
+    pub async fn watch_space(self) {
+        loop {
+            let space = Arc::clone(&self.space);
+            // A look that fails is seen by who writes.
+            tokio::task::spawn_blocking(move || space.free()).await.ok();
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
-    pub(super) const fn config(&self) -> &Arc<SpoolConfig> {
-        &self.config
+    /// What the logs of a session in `directory` have in common.
+    pub(super) fn session_files(&self, directory: &Path, started: UtcTime, terms: Terms) -> SessionFiles {
+        SessionFiles {
+            directory: directory.into(),
+            terms,
+            started,
+            config: Arc::clone(&self.config),
+            durability: self.durability.clone(),
+            space: Arc::clone(&self.space),
+            metrics: self.metrics.clone(),
+            has_gap: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The spool directory.
@@ -155,6 +188,7 @@ pub(super) struct SessionDirectory {
 #[derive(Debug)]
 struct Writing {
     _spool: watch::Receiver<()>,
+    _counted: ActiveSession,
     durability: Durability,
     /// The locked events file.
     lock: OnceLock<File>,
@@ -177,6 +211,7 @@ impl SessionDirectory {
         let part = create(part)?;
         let writing = Writing {
             _spool: spool.writing.subscribe(),
+            _counted: spool.metrics.recording_begins(),
             durability: spool.durability.clone(),
             lock: OnceLock::new(),
         };

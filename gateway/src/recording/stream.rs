@@ -342,6 +342,10 @@ async fn write_all(shared: Arc<Shared>, log: SealedLog, inspection: Option<Inspe
             Ok(Err(error)) => return shared.end(Phase::Failed(error)),
             Err(_) => return drop(ending),
         };
+        if let Some(error) = done.ending {
+            // Only the first one counts.
+            shared.session_failure.set(error).ok();
+        }
         if let Some(found) = &found {
             for event in &done.found {
                 if let Err(error) = found.add(event).await {

@@ -8,22 +8,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
-use portreeve_core::config::daemon::Fsync;
 use portreeve_core::envelope::{Batch, Header, OpenError, Opener, RecipientPrivateKey};
 use portreeve_core::inspection::ChannelInspector;
 use portreeve_core::record::{EventLine, Pty, WITHHELD};
 
 use super::file::{Head, SealedFile, Sink, disk_sink};
+use super::recipient::Recipients;
 use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
-use super::sync::Durability;
 use super::*;
+use crate::metrics::Metrics;
 
+mod gaps;
 mod segments;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
 
 fn private_key() -> RecipientPrivateKey {
     RecipientPrivateKey::from_bytes([7; 32])
+}
+
+fn session_files(dir: &Path, started: UtcTime) -> SessionFiles {
+    Spool::open(dir).unwrap().session_files(dir, started, recipients().into())
 }
 
 fn recipients() -> Recipients {
@@ -101,7 +106,7 @@ fn ended() -> RecordEvent {
 
 async fn reserve(spool: &Spool) -> Reservation {
     let session = SessionId::from_random_bytes([5; 16]);
-    Recorder::reserve(spool, &recipients(), session, SystemTime::now()).await.unwrap()
+    Recorder::reserve(spool, recipients().into(), session, SystemTime::now()).await.unwrap()
 }
 
 async fn recorder(dir: &Path, command_logging: bool) -> Recorder {
@@ -219,7 +224,7 @@ async fn a_spool_that_is_gone_refuses_the_session() {
     let spool = Spool::open(&dir).unwrap();
     fs::remove_dir(&dir).unwrap();
     let session = SessionId::from_random_bytes([5; 16]);
-    let refused = Recorder::reserve(&spool, &recipients(), session, SystemTime::now()).await;
+    let refused = Recorder::reserve(&spool, recipients().into(), session, SystemTime::now()).await;
     assert!(matches!(refused, Err(RecordingError::Create { .. })));
 }
 
@@ -228,8 +233,8 @@ async fn the_same_session_twice_is_refused_and_the_first_stays() {
     let scratch = tempfile::tempdir().unwrap();
     let spool = Spool::open(scratch.path()).unwrap();
     let (session, now) = (SessionId::from_random_bytes([5; 16]), SystemTime::now());
-    let first = Recorder::reserve(&spool, &recipients(), session, now).await.unwrap();
-    assert!(Recorder::reserve(&spool, &recipients(), session, now).await.is_err());
+    let first = Recorder::reserve(&spool, recipients().into(), session, now).await.unwrap();
+    assert!(Recorder::reserve(&spool, recipients().into(), session, now).await.is_err());
     assert!(only_entry(scratch.path()).join(spool::EVENTS_FILE).exists());
     drop(first);
 }
@@ -395,7 +400,8 @@ fn stream_into(sink: Box<dyn Sink>) -> LogStream {
         segment: 0,
     };
     let file = SealedFile::new(Path::new("/spool/channel-0.log"), &private_key().recipient_key(), head, sink);
-    let log = SealedLog::single(file.unwrap(), recipients());
+    let scratch = tempfile::tempdir().unwrap();
+    let log = SealedLog::single(file.unwrap(), session_files(scratch.path(), head.started));
     LogStream::start(log, Packer::default(), Instant::now(), SessionFailure::default(), None)
 }
 
@@ -456,13 +462,7 @@ impl ChannelInspector for Holding {
 async fn an_inspector_holds_leaves_out_and_tells() {
     let scratch = tempfile::tempdir().unwrap();
     let start = Start { wall: UtcTime::from_unix_seconds(1_700_000_000), monotonic: Instant::now() };
-    let files = Arc::new(SessionFiles {
-        directory: scratch.path().into(),
-        recipients: recipients(),
-        started: start.wall,
-        config: Arc::default(),
-        durability: Durability::new(scratch.path(), Fsync::Never).unwrap(),
-    });
+    let files = Arc::new(session_files(scratch.path(), start.wall));
     let create = |name| SealedLog::create(Arc::clone(&files), name).unwrap();
     let failure = SessionFailure::default();
     let events_file = create(LogName::Events);
@@ -547,7 +547,8 @@ async fn a_stalled_disk_makes_callers_wait_with_bounded_memory() {
 async fn stall(recorder: &Recorder, channel: ChannelNumber) -> SyncSender<()> {
     let (leave, stalled) = sync_channel(10);
     let sink = StallingSink { leave: stalled, writes: Arc::default(), bytes: Arc::default() };
-    recorder.session.channels.insert(channel, Some(Arc::new(stream_into(Box::new(sink)))));
+    let recording = recorder.session.as_ref().unwrap();
+    recording.channels.insert(channel, Some(Arc::new(stream_into(Box::new(sink)))));
     recorder.data(channel, Source::Client, 0, b"x").await.unwrap();
     leave
 }

@@ -8,7 +8,7 @@ use portreeve_core::record::RecordEvent;
 use super::error::RecordingError;
 use super::events::EventsFile;
 use super::inspector::{Inspected, Inspector};
-use super::sealed_log::SealedLog;
+use super::sealed_log::{Appended, SealedLog};
 
 /// What looks at a channel's packets before they are sealed, and where that is told.
 pub(super) struct Inspection {
@@ -37,13 +37,15 @@ pub(super) struct Done {
     /// A buffer for reuse.
     pub(super) spare: Vec<u8>,
     pub(super) found: Vec<RecordEvent>,
+    /// Why the session must end.
+    pub(super) ending: Option<RecordingError>,
 }
 
 impl Writer {
     /// `now`: microseconds since the session started.
     pub(super) fn write(&mut self, work: Work, now: u64) -> Result<Done, RecordingError> {
         if let Some(pty) = work.pty {
-            self.log.set_pty(pty)?;
+            self.log.set_pty(pty, now)?;
         }
         let Inspected { batch, mut found } = match &mut self.inspector {
             None => Inspected { batch: work.batch, found: Vec::new() },
@@ -52,15 +54,18 @@ impl Writer {
                 inspector.packets(work.batch, now)
             }
         };
-        let spare = self.log.append(batch)?;
+        let Appended { spare, gap, mut ending } = self.log.append(batch, now)?;
+        found.extend(gap);
         if let Some(exit) = work.finish {
             if let Some(inspector) = &mut self.inspector {
                 let held = inspector.finish(now);
                 found.extend(held.found);
-                self.log.append(held.batch)?;
+                let held = self.log.append(held.batch, now)?;
+                found.extend(held.gap);
+                ending = ending.or(held.ending);
             }
-            self.log.finish(exit)?;
+            found.extend(self.log.finish(exit.as_ref(), now)?);
         }
-        Ok(Done { spare, found })
+        Ok(Done { spare, found, ending })
     }
 }

@@ -21,7 +21,8 @@ use super::dialled::Dialled;
 use super::forwards::ForwardJudge;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
-use super::refusal::{Refusal, denied, ended, recording_failed, unidentified_user};
+use super::recording;
+use super::refusal::{Refusal, denied, ended, unidentified_user};
 use super::registry::{Basis, Entry};
 use super::target::{DialledTarget, FurtherHostKeys, ShownTarget};
 use crate::metrics::ConnectionOutcome as Outcome;
@@ -29,7 +30,6 @@ use crate::recording::{Recorder, Reservation};
 use crate::ssh::downstream::DownstreamSession;
 use crate::ssh::relay::{self, EndedBy};
 use crate::ssh::upstream::UpstreamSession;
-use crate::telemetry::with_causes;
 
 /// A flow that the network policies let pass, of a user who may or may not be known.
 pub(super) struct Arrival<'g> {
@@ -116,9 +116,7 @@ impl<'g> Arrival<'g> {
         outcome.facts().hostname = Some(target.hostname.to_string());
         policy.approach(flow, &identity).map_err(|denial| denied(&denial))?;
         let now = SystemTime::now();
-        let reservation = Recorder::reserve(&gateway.spool, &gateway.recipients.current(), id, now)
-            .await
-            .map_err(|error| recording_failed(&error))?;
+        let reservation = recording::reserve(gateway, id, &identity, now, outcome).await?;
         let vouching = HostCertificateSpec::for_target(&target.hostname, flow.original_dst, id, now);
         let target = DialledTarget::dial(gateway, flow, target).await?;
         outcome.facts().dialled_from = Some(target.dialled_from().to_string());
@@ -138,8 +136,8 @@ impl<'g> Asked<'g> {
         let mut entry = user.enter_registry(&grant);
         let rights = grant.permissions().file_transfer;
         let begun = reservation.begin(user.session_started(&grant), user.command_logging, rights);
-        let recorder =
-            entry.unless_told(begun).await.map_err(ended)?.map_err(|error| recording_failed(&error))?;
+        let begun = entry.unless_told(begun).await.map_err(ended)?;
+        let recorder = recording::begun(gateway, &user.identity, begun, outcome)?;
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
             Ok((upstream, further)) => Ok(Session {
@@ -152,7 +150,7 @@ impl<'g> Asked<'g> {
                 entry,
             }),
             Err(Refusal { text, ending }) => {
-                let ending = finish_recording(gateway, recorder, ending, false).await;
+                let ending = recording::finish(gateway, recorder, ending, false).await;
                 Err(Refusal { text, ending })
             }
         }
@@ -208,8 +206,7 @@ impl Session<'_> {
         tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
         let active = gateway.metrics.session_begins();
         let forwards = ForwardJudge::new(gateway.policy.follow(), self.grant.forwards().clone(), self.dst);
-        let on_failure = gateway.config.recording.on_failure;
-        let observer = Arc::new(RecordingObserver::new(self.recorder.clone(), on_failure, forwards));
+        let observer = Arc::new(RecordingObserver::new(self.recorder.clone(), forwards));
         let mut told = None;
         let end = async {
             let ended = ended(self.entry.told_to_end().await);
@@ -239,24 +236,6 @@ impl Session<'_> {
             }
             EndedBy::ObserverFailed(error) => Ending::new(Outcome::RecordingFailed, error.to_string()),
         };
-        finish_recording(gateway, self.recorder, ending, observer.has_failed()).await
-    }
-}
-
-/// Closes the recording, and counts it unless it is whole; `has_gap` says that it is known not to be. What
-/// could not be closed becomes part of the ending.
-async fn finish_recording(gateway: &Gateway, recorder: Recorder, ending: Ending, has_gap: bool) -> Ending {
-    let reason = format!("{}: {}", ending.outcome.as_str(), ending.reason);
-    let finished = recorder.finish(RecordEvent::SessionEnded { reason }).await;
-    if has_gap || finished.is_err() {
-        gateway.metrics.recording_failures.inc();
-    }
-    match finished {
-        Ok(()) => ending,
-        Err(error) => {
-            let error = with_causes(&error);
-            tracing::error!(%error, "a recording could not be closed; what was sealed is kept");
-            ending.without_recording(&error, gateway.config.recording.on_failure)
-        }
+        recording::finish(gateway, self.recorder, ending, observer.has_failed()).await
     }
 }

@@ -397,10 +397,12 @@ mod tests {
                 recipient_key_files: vec!["/k.pub".into()],
                 spool_dir: "/var/lib/portreeve/spool".into(),
                 on_failure: OnRecordingFailure::End,
+                break_glass_unrecorded: false,
                 spool: SpoolConfig {
                     segment_size: 64 << 20,
                     segment_time: Duration::from_hours(1),
                     fsync: Fsync::Second,
+                    reserve: 256 << 20,
                 },
                 retention: Retention::default(),
             },
@@ -435,6 +437,8 @@ mod tests {
             segment_size = "1MiB"
             segment_time = "5m"
             fsync = "never"
+            reserve = "0"
+            break_glass_unrecorded = true
             [datapath]
             interfaces = ["lan0", "lan1.7", "lan2"]
             pin_dir = "/bpf/x"
@@ -475,10 +479,12 @@ mod tests {
                 recipient_key_files: vec!["/k.pub".into(), "/l.pub".into()],
                 spool_dir: "/spool".into(),
                 on_failure: OnRecordingFailure::Continue,
+                break_glass_unrecorded: true,
                 spool: SpoolConfig {
                     segment_size: 1 << 20,
                     segment_time: Duration::from_mins(5),
                     fsync: Fsync::Never,
+                    reserve: 0,
                 },
                 retention: Retention::default(),
             },

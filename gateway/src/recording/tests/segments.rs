@@ -1,16 +1,20 @@
 //! Logs in segments, and of several recipients.
 
-use portreeve_core::config::daemon::SpoolConfig;
+use portreeve_core::config::daemon::{Fsync, SpoolConfig};
 
 use super::*;
 
-const SMALL: SpoolConfig =
-    SpoolConfig { segment_size: 1000, segment_time: Duration::from_hours(1), fsync: Fsync::Second };
+const SMALL: SpoolConfig = SpoolConfig {
+    segment_size: 1000,
+    segment_time: Duration::from_hours(1),
+    fsync: Fsync::Second,
+    reserve: 0,
+};
 
-async fn recorder_of(dir: &Path, config: SpoolConfig, recipients: &Recipients) -> Recorder {
-    let spool = Spool::open(dir).unwrap().with(config);
+async fn recorder_of(dir: &Path, config: SpoolConfig, terms: impl Into<Terms>) -> Recorder {
+    let spool = Spool::open(dir).unwrap().with(config, Metrics::default());
     let session = SessionId::from_random_bytes([5; 16]);
-    let reserved = Recorder::reserve(&spool, recipients, session, SystemTime::now()).await.unwrap();
+    let reserved = Recorder::reserve(&spool, terms.into(), session, SystemTime::now()).await.unwrap();
     reserved.begin(started_event(), true, TransferRights::ALL).await.unwrap()
 }
 
@@ -35,7 +39,7 @@ async fn record(recorder: &Recorder, pieces: impl Iterator<Item = Vec<u8>>) {
 #[tokio::test(start_paused = true)]
 async fn a_full_segment_is_finished_and_the_log_goes_on_in_the_next() {
     let scratch = tempfile::tempdir().unwrap();
-    let recorder = recorder_of(scratch.path(), SMALL, &recipients()).await;
+    let recorder = recorder_of(scratch.path(), SMALL, recipients()).await;
     let pieces: Vec<Vec<u8>> = (0..6).map(|number| vec![b'a' + number; 400]).collect();
     record(&recorder, pieces.iter().cloned()).await;
     recorder.finish(ended()).await.unwrap();
@@ -76,7 +80,7 @@ async fn a_full_segment_is_finished_and_the_log_goes_on_in_the_next() {
 async fn an_old_segment_is_left_when_more_comes_and_an_empty_log_has_one() {
     let scratch = tempfile::tempdir().unwrap();
     let config = SpoolConfig { segment_time: Duration::from_millis(1), ..SpoolConfig::default() };
-    let recorder = recorder_of(scratch.path(), config, &recipients()).await;
+    let recorder = recorder_of(scratch.path(), config, recipients()).await;
     recorder.event(&channel_open(ChannelNumber(1), ChannelKind::Session)).await.unwrap();
     record(&recorder, [b"a".to_vec(), b"b".to_vec()].into_iter()).await;
     recorder.finish(ended()).await.unwrap();
@@ -94,7 +98,7 @@ async fn every_recipient_opens_a_set_of_their_own() {
         fs::write(file, key.recipient_key().to_string()).unwrap();
     }
     let dir = scratch.path().join("spool");
-    let recorder = recorder_of(&dir, SMALL, &Recipients::load(&files).unwrap()).await;
+    let recorder = recorder_of(&dir, SMALL, Recipients::load(&files).unwrap()).await;
     record(&recorder, (0..3).map(|_| vec![b'x'; 900])).await;
     recorder.finish(ended()).await.unwrap();
     let session = only_entry(&dir);
@@ -123,7 +127,7 @@ async fn a_crash_leaves_segments_of_all_recipients_that_open() {
         });
         Recipients::load(&files).unwrap()
     };
-    let recorder = recorder_of(&spool, SMALL, &recipients).await;
+    let recorder = recorder_of(&spool, SMALL, recipients).await;
     record(&recorder, (0..2).map(|_| vec![b'x'; 900])).await;
     // As a crash would have it: unlocked, with a block begun, and a file begun.
     let crashed = scratch.path().join("crashed");

@@ -18,6 +18,8 @@ const KEYS: &[&str] = &[
     "segment_size",
     "segment_time",
     "fsync",
+    "reserve",
+    "break_glass_unrecorded",
     "keep",
     "keep_bytes",
     "delete_unshipped",
@@ -38,6 +40,8 @@ pub struct RecordingConfig {
     pub spool_dir: PathBuf,
     /// What happens to a session whose recording fails after it started.
     pub on_failure: OnRecordingFailure,
+    /// Whether sessions of break-glass identities go on without a recording (default false).
+    pub break_glass_unrecorded: bool,
     /// How the spool writes.
     pub spool: SpoolConfig,
     /// When finished recordings are deleted.
@@ -53,6 +57,8 @@ pub struct SpoolConfig {
     pub segment_time: Duration,
     /// When what was written is brought to the disk (default within a second).
     pub fsync: Fsync,
+    /// Free bytes of the file system that only break-glass identities may use (default 256 MiB).
+    pub reserve: u64,
 }
 
 /// When what was written is brought to the disk, so that it outlives a loss of power.
@@ -77,7 +83,12 @@ pub enum OnRecordingFailure {
 
 impl Default for SpoolConfig {
     fn default() -> Self {
-        Self { segment_size: 64 << 20, segment_time: Duration::from_hours(1), fsync: Fsync::Second }
+        Self {
+            segment_size: 64 << 20,
+            segment_time: Duration::from_hours(1),
+            fsync: Fsync::Second,
+            reserve: 256 << 20,
+        }
     }
 }
 
@@ -94,11 +105,16 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
         segment_size: read_segment_size(section, default.segment_size),
         segment_time: section.duration("segment_time", default.segment_time),
         fsync: fsync.unwrap_or(default.fsync),
+        reserve: section
+            .find("reserve")
+            .and_then(|node| section.problems.parsed(node, size::parse))
+            .unwrap_or(default.reserve),
     };
     Some(RecordingConfig {
         recipient_key_files: recipient_key_files?,
         spool_dir: spool_dir.unwrap_or_else(|| state_dir.join("spool")),
         on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
+        break_glass_unrecorded: section.flag("break_glass_unrecorded"),
         spool,
         retention: section.table.map_or_else(Retention::default, |table| {
             shipping::read_retention(&table, section.problems, root.find("ship").is_some())

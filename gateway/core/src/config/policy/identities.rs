@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "oidc_claims",
     "saml_attributes",
     "certificate_common_name",
+    "break_glass",
 ];
 
 /// Reads the table; `None` when it makes none, which has been reported.
@@ -70,6 +71,7 @@ fn read_identity(object: Object<'_>, problems: &Problems) -> Option<Identity> {
         oidc_claims: attributes(object.find("oidc_claims"), problems),
         saml_attributes: attributes(object.find("saml_attributes"), problems),
         certificate_common_name: owned("certificate_common_name"),
+        break_glass: object.flag("break_glass", false),
         email: email?,
     })
 }

@@ -310,7 +310,7 @@ const CLASHES: &[(&str, &str)] = &[
     ),
     (
         "contact = \"it@example.com\"",
-        "policy.toml:20: identities[0].contact: there is no key \"contact\" here: write one of addresses, interfaces, email, name, groups, auth_methods, login_method, device_posture, oidc_claims, saml_attributes, certificate_common_name",
+        "policy.toml:20: identities[0].contact: there is no key \"contact\" here: write one of addresses, interfaces, email, name, groups, auth_methods, login_method, device_posture, oidc_claims, saml_attributes, certificate_common_name, break_glass",
     ),
 ];
 
