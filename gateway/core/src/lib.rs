@@ -21,6 +21,7 @@ pub mod identity;
 pub mod infrastructure;
 pub mod inspection;
 pub mod login;
+pub mod manifest;
 pub mod net;
 pub mod network_policy;
 pub mod port;

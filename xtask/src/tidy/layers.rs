@@ -54,6 +54,7 @@ const CORE: &[Row] = &[
     row("host_key", &[VALUES]),
     row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
+    row("manifest", &[VALUES, &["envelope"]]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),

@@ -17,7 +17,7 @@ use crate::record::{Exit, Pty};
 pub const RESERVED_HEADER: usize = 3072;
 
 /// Most base64 bytes that a reader accepts.
-pub(super) const MAX_HEADER: usize = 1024 * 1024;
+pub(crate) const MAX_HEADER: usize = 1024 * 1024;
 
 /// Longest text kept in a header, in bytes of JSON between its quotes.
 const MAX_TEXT: usize = 256;

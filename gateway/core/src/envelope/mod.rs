@@ -19,6 +19,7 @@ mod open;
 mod packet;
 mod seal;
 
+pub(crate) use header::MAX_HEADER;
 pub use header::{ExitHeader, Header, HeaderError, LogKind, PtyHeader, RESERVED_HEADER};
 pub use keys::{RecipientKey, RecipientKeyError, RecipientPrivateKey};
 pub use name::{LogName, NotASegment, SegmentName};
