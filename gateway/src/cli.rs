@@ -4,6 +4,7 @@
 //! arguments, 3 means that `explain` found the connection denied
 //! or that `probe` found the CA not trusted, 4 means that `datapath coverage` does not balance.
 
+mod audit_key;
 mod ca;
 mod check_config;
 mod datapath;
@@ -63,6 +64,9 @@ enum Verb {
     /// Make and show the keys of the certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Show and rotate the key that signs manifests of recordings
+    #[command(subcommand)]
+    AuditKey(audit_key::AuditKeyCommand),
     /// List and forget the pinned host keys of targets
     #[command(subcommand)]
     HostKeys(host_keys::HostKeysCommand),
@@ -100,6 +104,7 @@ impl Cli {
             Verb::Explain(args) => args.run(json),
             Verb::Probe(args) => args.run(json),
             Verb::Ca(command) => command.run(json),
+            Verb::AuditKey(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),
             Verb::Datapath(command) => command.run(json),
             Verb::Logs(command) => command.run(json),

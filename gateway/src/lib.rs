@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod app;
+pub mod audit;
 pub mod ca;
 pub mod capabilities;
 pub mod cli;

@@ -66,7 +66,8 @@ const CORE: &[Row] = &[
 /// What every part of the gateway may stand on.
 const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
-const LEAVES: &[&str] = &["access_log", "ca", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
+const LEAVES: &[&str] =
+    &["access_log", "audit", "ca", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
 /// What `app` joins beside the leaves.
 const PARTS: &[&str] = &["control", "datapath", "http", "session"];
 
@@ -80,7 +81,8 @@ const GATEWAY: &[Row] = &[
     row("ca", &[GROUND]),
     row("known_hosts", &[GROUND]),
     row("listener", &[GROUND]),
-    row("recording", &[GROUND]),
+    row("audit", &[GROUND]),
+    row("recording", &[GROUND, &["audit"]]),
     row("ship", &[GROUND]),
     row("ssh", &[GROUND]),
     row("store", &[GROUND]),
