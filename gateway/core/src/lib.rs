@@ -10,6 +10,7 @@
 
 pub mod access_group;
 pub mod certificate;
+pub mod command;
 pub mod config;
 pub mod envelope;
 pub mod expression;

@@ -124,12 +124,22 @@ pub enum Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// A guess.
+    /// A guess, from one piece of evidence, such as the echo of what was typed ahead.
     Low,
-    /// Likely.
+    /// Likely: read from the screen behind a prompt that was recognised; the keys alone do not tell it.
     Medium,
-    /// As good as known.
+    /// As good as known: the screen shows what the keys say, or the shell marked where its line begins.
     High,
+}
+
+/// Whose prompt a line was typed at, judged by its look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptKind {
+    /// A shell's.
+    Shell,
+    /// That of another program that reads lines: an interpreter, a database, a question.
+    Other,
 }
 
 /// One thing that happened in a session.
@@ -200,7 +210,7 @@ pub enum RecordEvent {
         /// The command as sent.
         command: Text,
     },
-    /// A command typed in an interactive shell, recovered from the terminal's streams.
+    /// A line typed at a prompt, recovered from the terminal's streams.
     Command {
         /// The channel.
         channel: ChannelNumber,
@@ -211,6 +221,13 @@ pub enum RecordEvent {
         directory: Option<Text>,
         /// How sure it is.
         confidence: Confidence,
+        /// Whose prompt it was.
+        prompt: PromptKind,
+    },
+    /// The terminal did not show what was typed, as with a password; it was left out of the channel's stream.
+    InputOmitted {
+        /// The channel.
+        channel: ChannelNumber,
     },
     /// `subsystem`.
     Subsystem {

@@ -58,6 +58,7 @@ const CORE: &[Row] = &[
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
+    row("command", &[&["envelope", "inspection", "record"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
     row("shipping", &[VALUES, &["config"]]),

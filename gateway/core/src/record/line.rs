@@ -67,7 +67,7 @@ impl EventLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ChannelKind, ChannelNumber, Confidence, Source};
+    use crate::record::{ChannelKind, ChannelNumber, Confidence, PromptKind, Source};
 
     fn line(event: RecordEvent) -> EventLine {
         EventLine::new(event, UtcTime::from_unix_seconds(1_700_000_000), Duration::from_millis(1_500))
@@ -124,6 +124,7 @@ mod tests {
             command: "rm -rf /home".into(),
             directory: Some("rm -rf".into()),
             confidence: Confidence::High,
+            prompt: PromptKind::Shell,
         });
         let shell = line(RecordEvent::Shell { channel: ChannelNumber(0) });
         for (line, secret) in [(exec, "rm -rf"), (env, "s3cret"), (typed, "rm -rf")] {
