@@ -128,6 +128,11 @@ const STEPS: &[Step] = &[
             &["test", "--package", "portreeve-ssh", "--test", "peers", "--", "--ignored"],
         )
     },
+    test(
+        "typed commands",
+        Group::E2e,
+        &["test", "--package", "portreeve-tests", "--test", "typed_commands", "--", "--nocapture"],
+    ),
     Step {
         tests: Tests::IgnoredBefore,
         ..test(
