@@ -2,6 +2,7 @@
 
 use std::io;
 
+use portreeve_core::transfer::sftp::SftpFault;
 use portreeve_ssh::host_key::HostKeyError;
 use portreeve_ssh::packet::PacketError;
 use portreeve_ssh::relay::RelayError;
@@ -32,6 +33,9 @@ pub enum ProtocolFault {
     /// A message of a session that does not fit (RFC 4254).
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// Data of an sftp channel that cannot be judged.
+    #[error(transparent)]
+    Sftp(#[from] SftpFault),
     /// A message that cannot be read.
     #[error(transparent)]
     Wire(#[from] WireError),

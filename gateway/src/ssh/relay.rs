@@ -12,6 +12,7 @@
 //! [`joined`] both, [`judge`] says what may cross and what is told about it.
 
 mod events;
+mod gates;
 mod guards;
 mod joined;
 mod judge;

@@ -12,6 +12,7 @@
 mod channel;
 mod own;
 mod replies;
+mod stream;
 mod view;
 
 use thiserror::Error;
@@ -20,6 +21,7 @@ use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
 pub use self::own::{refused_open, refused_request, replaced_data, window_adjust};
 use self::replies::Owed;
+pub use self::stream::{Streamed, channel_data};
 pub use self::view::{GlobalRequest, OpenKind, PtyRequest, Request};
 use crate::message;
 use crate::wire::{Reader, WireError};

@@ -180,7 +180,9 @@ impl fmt::Display for PolicyExplanation {
         match self.logins.is_empty() {
             true => write!(f, "{grants} no login"),
             false => write!(f, "{grants} {}", joined(&self.logins)),
-        }
+        }?;
+        let files = self.permissions.file_transfer;
+        if files.is_all() { Ok(()) } else { write!(f, ", {files}") }
     }
 }
 

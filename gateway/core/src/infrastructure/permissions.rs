@@ -1,5 +1,7 @@
 //! What a session may do beside running commands.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// What a session may do beside running commands.
@@ -19,7 +21,7 @@ pub struct SshPermissions {
     pub file_transfer: TransferRights,
 }
 
-/// Which way files may be transferred.
+/// Which way files may be transferred; `Display` is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TransferRights {
     /// To the target, and changes there.
@@ -35,6 +37,12 @@ impl TransferRights {
     /// Neither way.
     pub const NONE: Self = Self { upload: false, download: false };
 
+    /// Whether nothing is missing.
+    #[must_use]
+    pub const fn is_all(self) -> bool {
+        self.upload && self.download
+    }
+
     /// Whether these allow all that `needed` does.
     #[must_use]
     pub const fn cover(self, needed: Self) -> bool {
@@ -45,6 +53,17 @@ impl TransferRights {
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self { upload: self.upload || other.upload, download: self.download || other.download }
+    }
+}
+
+impl fmt::Display for TransferRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.upload, self.download) {
+            (true, true) => "files both ways",
+            (true, false) => "files to the target only",
+            (false, true) => "files from the target only",
+            (false, false) => "no files",
+        })
     }
 }
 

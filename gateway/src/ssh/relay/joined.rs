@@ -12,6 +12,7 @@ use portreeve_core::infrastructure::SshPermissions;
 use portreeve_ssh::relay::{Channel, Relay, Side};
 
 use super::events;
+use super::gates::Gates;
 use super::guards::Guards;
 use super::pump::{Halt, Lane, Pump};
 use crate::ssh::host_keys::HostKeyLearner;
@@ -44,6 +45,7 @@ pub(super) struct Joined<O> {
     permissions: SshPermissions,
     learner: HostKeyLearner,
     guards: Guards,
+    gates: Gates,
     /// Bytes of channels that are closed, from the user's side and from the target's.
     closed_bytes: (u64, u64),
 }
@@ -65,6 +67,7 @@ impl<O: SessionObserver> Joined<O> {
             permissions,
             learner: up.learner,
             guards: Guards::default(),
+            gates: Gates::default(),
             closed_bytes: (0, 0),
         }
     }
@@ -133,6 +136,7 @@ impl<O: SessionObserver> Joined<O> {
             permissions: self.permissions,
             learner: &mut self.learner,
             guards: &mut self.guards,
+            gates: &mut self.gates,
             observer: &self.observer,
             closed_bytes: &mut self.closed_bytes,
         };

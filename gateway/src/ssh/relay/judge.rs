@@ -7,6 +7,7 @@
 
 use portreeve_core::infrastructure::SshPermissions;
 use portreeve_core::record::{ChannelNumber, RecordEvent};
+use portreeve_core::transfer::Program;
 use portreeve_ssh::relay::{ChannelId, GlobalRequest, OpenKind, Request, Seen, Side};
 
 use super::events::{self, source};
@@ -128,9 +129,11 @@ fn asked_of_target(channel: ChannelId, request: Request<'_>, permissions: SshPer
         Request::Pty(_) => (!permissions.pty).then_some("terminal"),
         Request::X11 => (!permissions.x11_forwarding).then_some("X11 forwarding"),
         Request::Agent => (!permissions.agent_forwarding).then_some("agent forwarding"),
+        Request::Exec { command } => Program::of_exec(command)
+            .filter(|program| !permissions.file_transfer.cover(program.needed()))
+            .map(|program| program.describe()),
         Request::Env { .. }
         | Request::Shell
-        | Request::Exec { .. }
         | Request::Subsystem { .. }
         | Request::WindowChange { .. }
         | Request::Signal { .. }
@@ -162,6 +165,7 @@ fn global(from: Side, request: GlobalRequest<'_>, permissions: SshPermissions) -
 
 #[cfg(test)]
 mod tests {
+    use portreeve_core::infrastructure::TransferRights;
     use portreeve_core::record::ChannelKind;
     use portreeve_ssh::relay::PtyRequest;
 
@@ -193,6 +197,26 @@ mod tests {
         }
         let exec = Request::Exec { command: b"id" };
         assert_eq!(request(Side::Downstream, exec, NONE).fate, Fate::Forward);
+    }
+
+    #[test]
+    fn programs_that_move_files_need_the_right_of_their_direction() {
+        let upload = TransferRights { upload: true, download: false };
+        let granted = SshPermissions { file_transfer: upload, ..NONE };
+        for (command, fate) in [
+            (&b"scp -t x"[..], Fate::Forward),
+            (b"scp -f x", Fate::RefuseRequest),
+            (b"rsync --server . x", Fate::Forward),
+            (b"rsync --server --sender . x", Fate::RefuseRequest),
+            (b"/usr/lib/sftp-server", Fate::Forward),
+            (b"cat x", Fate::Forward),
+        ] {
+            let asked = request(Side::Downstream, Request::Exec { command }, granted);
+            assert_eq!(asked.fate, fate, "{}", command.escape_ascii());
+        }
+        let refused = request(Side::Downstream, Request::Exec { command: b"scp -f x" }, granted).event;
+        let what = String::from("download by scp");
+        assert_eq!(refused, Some(RecordEvent::Refused { channel: Some(ChannelNumber(3)), what }));
     }
 
     #[test]

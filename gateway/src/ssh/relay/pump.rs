@@ -21,6 +21,7 @@ use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Event, Transport};
 
 use super::events;
+use super::gates::Gates;
 use super::guards::{self, Guards, Passage};
 use super::judge::{Fate, Judged, judge};
 use super::watching::{Watching, watch, watch_data};
@@ -61,6 +62,7 @@ pub(super) struct Lane<'a, O> {
     pub(super) permissions: SshPermissions,
     pub(super) learner: &'a mut HostKeyLearner,
     pub(super) guards: &'a mut Guards,
+    pub(super) gates: &'a mut Gates,
     pub(super) observer: &'a Arc<O>,
     pub(super) closed_bytes: &'a mut (u64, u64),
 }
@@ -215,7 +217,7 @@ impl<O: SessionObserver> Lane<'_, O> {
             let watching = watch_data(self.observer, (channel, self.side, code), data, cx);
             return match watching.map_err(Halt::Observer)? {
                 Some(watching) => Ok(Some(Watched { message: range, judged: TOLD, watching, channel: None })),
-                None => forward(self.to, payload),
+                None => self.pass(range).map(|()| None),
             };
         }
         if matches!(seen, Seen::Open { kind: OpenKind::Session, .. }) && self.channels.has_too_many_sessions()
@@ -228,6 +230,12 @@ impl<O: SessionObserver> Lane<'_, O> {
         if let Seen::Closed { channel } = &seen {
             count(self.closed_bytes, channel);
             self.guards.forget(channel.id);
+            self.gates.forget(channel.id);
+        }
+        if self.side == Side::Downstream
+            && !self.gates.admit(self.channels, &seen, self.permissions.file_transfer)
+        {
+            return self.settle(range, Fate::RefuseRequest, NOT_GRANTED).map(|()| None);
         }
         let proof = self.learner.see(self.side, &seen);
         let mut judged = judge(self.side, seen, self.permissions);
@@ -266,13 +274,25 @@ impl<O: SessionObserver> Lane<'_, O> {
         self.from.transport.send(&[&reply]).map(|()| true).map_err(|error| Halt::Sender(error.into()))
     }
 
+    /// Sends a message on; where files are judged, data as far as it is.
+    fn pass(&mut self, range: Range<usize>) -> Result<(), Halt> {
+        let payload: &[u8] = self.from.transport.payload(range);
+        let cut = self.gates.cut(self.channels, self.side, payload);
+        let messages = cut.map_err(|fault| Halt::Sender(PeerEnd::Fault(fault)))?;
+        let sent = match messages {
+            None => self.to.transport.send(&[payload]),
+            Some(messages) => messages.iter().try_for_each(|message| self.to.transport.send(&[message])),
+        };
+        sent.map_err(|error| Halt::Receiver(error.into()))
+    }
+
     /// Does with a message what was decided; `text` says why a channel is refused.
     fn settle(&mut self, range: Range<usize>, fate: Fate, text: &str) -> Result<(), Halt> {
-        let payload: &[u8] = self.from.transport.payload(range);
+        let payload: &[u8] = self.from.transport.payload(range.clone());
         self.channels.sent(self.side, payload);
         let unreadable = |error| Halt::Sender(PeerEnd::Fault(ProtocolFault::Wire(error)));
         match fate {
-            Fate::Forward => self.to.transport.send(&[payload]).map_err(|error| Halt::Receiver(error.into())),
+            Fate::Forward => self.pass(range),
             Fate::RefuseOpen => {
                 let text = TerminalText::new(text);
                 let reply = refused_open(self.channels, self.side, payload, &text).map_err(unreadable)?;

@@ -35,6 +35,20 @@ fn open(number: u32) -> Vec<u8> {
     Message::new(message::CHANNEL_OPEN).string(b"session").u32(number).u32(1 << 21).u32(1 << 15).0
 }
 
+#[test]
+fn data_and_its_end_are_found_by_their_channel() {
+    let relay = with_channel();
+    let message = data(9, b"x");
+    let found = Some((ChannelId(0), 9, Streamed::Data(b"x")));
+    assert_eq!(relay.streamed(Side::Downstream, &message), found);
+    assert_eq!(channel_data(9, b"x"), Ok(message.clone()));
+    let end = Some((ChannelId(0), 9, Streamed::End));
+    assert_eq!(relay.streamed(Side::Downstream, &close(9)), end);
+    assert_eq!(relay.streamed(Side::Upstream, &message), None, "the client calls it otherwise");
+    assert_eq!(relay.streamed(Side::Downstream, &keep_alive(Some(9), true)), None);
+    assert_eq!(relay.streamed(Side::Downstream, b""), None);
+}
+
 fn confirm(recipient: u32, number: u32) -> Vec<u8> {
     Message::new(message::CHANNEL_OPEN_CONFIRMATION).u32(recipient).u32(number).u32(0).u32(1 << 15).0
 }

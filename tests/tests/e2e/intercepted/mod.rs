@@ -12,6 +12,7 @@ mod early;
 mod failed_recordings;
 mod failing_targets;
 pub(crate) mod fast_path;
+mod file_transfers;
 mod fips;
 mod forwards;
 mod host_certificates;
@@ -78,6 +79,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         source_address::CHECKS,
         recordings::CHECKS,
         failed_recordings::CHECKS,
+        file_transfers::CHECKS,
         other_traffic::CHECKS,
         bad_input::CHECKS,
         audit::CHECKS,

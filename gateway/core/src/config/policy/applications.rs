@@ -178,6 +178,7 @@ const SSH_KEYS: &[&str] = &[
     "permit_agent_forwarding",
     "permit_x11_forwarding",
     "permit_user_rc",
+    "file_transfer",
     "forwards",
 ];
 
@@ -199,13 +200,26 @@ fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
         agent_forwarding: ssh.flag("permit_agent_forwarding", true),
         x11_forwarding: ssh.flag("permit_x11_forwarding", true),
         user_rc: ssh.flag("permit_user_rc", true),
-        file_transfer: TransferRights::ALL,
+        file_transfer: read_file_transfer(&ssh, known.problems),
     };
     let forwards = forwards::read(&ssh, known.problems);
     if forwards.is_some() && !permissions.port_forwarding {
         known.problems.warn(ssh.node, "forwards has no effect: permit_port_forwarding is false");
     }
     Some(SshRules { usernames, allow_email_alias, permissions, forwards })
+}
+
+/// Both ways where nothing is said.
+fn read_file_transfer(ssh: &Object<'_>, problems: &Problems) -> TransferRights {
+    const WORDS: &[(&str, TransferRights)] = &[
+        ("upload", TransferRights { upload: true, download: false }),
+        ("download", TransferRights { upload: false, download: true }),
+    ];
+    if ssh.find("file_transfer").is_none() {
+        return TransferRights::ALL;
+    }
+    let granted = ssh.list("file_transfer").iter().filter_map(|node| problems.word(node, WORDS));
+    granted.fold(TransferRights::NONE, TransferRights::union)
 }
 
 fn username(text: &str) -> Result<Login, String> {

@@ -282,6 +282,27 @@ fn permissions_and_alias_are_read() {
 }
 
 #[test]
+fn file_transfer_is_both_ways_unless_it_is_said() {
+    let rights = |said: &str| {
+        let text = LEAST.replace("usernames = [\"root\"]", &format!("usernames = [\"root\"]{said}"));
+        let snapshot = toml(&text).unwrap().snapshot;
+        let identity = Identity::clone(snapshot.identify("192.0.2.10".parse().unwrap(), None).unwrap());
+        let (login, flow) = (Login::new("root").unwrap(), flow("192.0.2.10", "10.0.0.1:22"));
+        let request = snapshot.access_request(flow, &identity, &login);
+        let rights = authorize(&snapshot.infrastructure, &request).unwrap().permissions().file_transfer;
+        (rights.upload, rights.download)
+    };
+    assert_eq!(rights(""), (true, true));
+    assert_eq!(rights(", file_transfer = []"), (false, false));
+    assert_eq!(rights(", file_transfer = [\"upload\"]"), (true, false));
+    assert_eq!(rights(", file_transfer = [\"download\", \"upload\"]"), (true, true));
+    let wrong =
+        LEAST.replace("usernames = [\"root\"]", "usernames = [\"root\"], file_transfer = [\"uplaod\"]");
+    let errors = toml(&wrong).unwrap_err().to_string();
+    assert!(errors.contains("uplaod") && errors.contains("upload"), "{errors}");
+}
+
+#[test]
 fn tag_criteria_may_be_one_object_or_a_list() {
     let with = |criteria: &str| {
         let text = LEAST.replace(
