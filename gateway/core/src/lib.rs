@@ -14,6 +14,8 @@ pub mod command;
 pub mod config;
 pub mod envelope;
 pub mod expression;
+#[cfg(any(test, feature = "fuzz-entry"))]
+pub mod fuzz_entry;
 pub mod geo;
 pub mod host_certificate;
 pub mod host_key;

@@ -59,6 +59,7 @@ const CORE: &[Row] = &[
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
     row("command", &[&["envelope", "inspection", "record"]]),
+    row("fuzz_entry", &[&["infrastructure", "record", "transfer"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
     row("shipping", &[VALUES, &["config"]]),

@@ -1,0 +1,33 @@
+//! What the fuzz targets call, and what replays their corpora in the tests.
+//!
+//! Each function takes any bytes, drives one part of the crate with them and asserts what must hold.
+//! Not part of the crate as it is used: compiled for tests and with the feature `fuzz-entry` only.
+
+mod transfers;
+
+pub use transfers::{scp, sftp};
+
+/// A target and its name, which is that of its file and of its corpus too.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 2] = [("scp", scp), ("sftp", sftp)];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_input_of_every_corpus_passes() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (name, target) in TARGETS {
+            let entries = fs::read_dir(corpus.join(name)).expect(name);
+            let inputs: Vec<_> = entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+            assert!(inputs.len() > 3, "{name}: {} inputs", inputs.len());
+            inputs.iter().for_each(|input| target(input));
+        }
+    }
+}
