@@ -4,6 +4,7 @@
 //! Texts of SSH are bytes, not UTF-8 (RFC 4254 section 5), so they are kept as [`Text`].
 
 mod line;
+mod summary;
 mod transfer;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use line::{EventLine, WITHHELD};
+pub use summary::SessionSummary;
 pub use transfer::{
     Change, FileChange, FileOutcome, FileTransfer, HashMissing, TransferDirection, TransferProtocol,
 };

@@ -1,16 +1,31 @@
 //! Points in time as text, in UTC.
 //!
-//! Owns the calendar (proleptic Gregorian, no leap seconds) and two text forms. Time zones and reading
-//! the clock are deliberately absent.
+//! Owns the calendar (proleptic Gregorian, no leap seconds), two text forms, and one that is read. Time zones
+//! and reading the clock are deliberately absent.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
 
 /// A point in time, in whole microseconds since 1970; earlier times count as 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UtcTime(u64);
 
+/// Why a text is no point in time.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no time: write it in UTC as \"2026-11-21\", \"2026-11-21T19:42\" or \"2026-11-21T19:42:38Z\""
+)]
+pub struct NotATime(String);
+
 impl UtcTime {
+    /// From milliseconds since 1970.
+    pub const fn from_unix_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
     /// From seconds since 1970.
     pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
@@ -30,6 +45,12 @@ impl UtcTime {
     #[must_use]
     pub fn after(self, elapsed: Duration) -> Self {
         Self(self.0.saturating_add(micros(elapsed)))
+    }
+
+    /// The time `elapsed` earlier; 1970 where that is before.
+    #[must_use]
+    pub fn before(self, elapsed: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(elapsed)))
     }
 
     /// As `2026-11-21 19:42:38+00`.
@@ -62,6 +83,42 @@ impl fmt::Display for UtcTime {
     }
 }
 
+impl FromStr for UtcTime {
+    type Err = NotATime;
+
+    /// Reads a date, or a date and a time of day with or without seconds, in UTC; 1970 to 9999. The two are
+    /// separated by `T` or a space; `Z` at the end may be left out.
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        parse(text).ok_or_else(|| NotATime(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<UtcTime> {
+    let (date, time) = match text.split_once(['T', ' ']) {
+        Some((date, time)) => (date, time.strip_suffix('Z').unwrap_or(time)),
+        None => (text, "00:00"),
+    };
+    let [year, month, day] = numbers(date, '-', &[4, 2, 2])?.try_into().ok()?;
+    let (hour, minute, second) = match *numbers(time, ':', &[2, 2, 2])? {
+        [hour, minute] => (hour, minute, 0),
+        [hour, minute, second] => (hour, minute, second),
+        _ => return None,
+    };
+    let days = Date { year, month, day }.to_days()?;
+    let valid = hour < 24 && minute < 60 && second < 60;
+    valid.then(|| UtcTime::from_unix_seconds(days * 86_400 + hour * 3_600 + minute * 60 + second))
+}
+
+/// Numbers of as many digits each as `digits` says, at most as many as there.
+fn numbers(text: &str, separator: char, digits: &[usize]) -> Option<Vec<u64>> {
+    let mut read = Vec::new();
+    for (index, part) in text.split(separator).enumerate() {
+        let right = digits.get(index) == Some(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        read.push(part.parse().ok().filter(|_| right)?);
+    }
+    Some(read)
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -88,6 +145,22 @@ impl Date {
             month: (month + 2) % 12 + 1,
             day: day_of_year - (153 * month + 2) / 5 + 1,
         }
+    }
+}
+
+impl Date {
+    /// Days since 1970; `None` for a date that is none, or before.
+    fn to_days(&self) -> Option<u64> {
+        let Self { year, month, day } = *self;
+        if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || day == 0 {
+            return None;
+        }
+        // Years that begin on 1 March, as in `from_days`.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let leap_days = year / 4 - year / 100 + year / 400;
+        let days = (365 * year + leap_days + (153 * month + 2) / 5 + day - 1).checked_sub(719_468)?;
+        // A day that its month does not have would be read as one of the next.
+        (Self::from_days(days).day == day).then_some(days)
     }
 }
 
@@ -134,6 +207,44 @@ mod tests {
                 (_, day) if day == last => (year, month + 1, 1),
                 (_, day) => (year, month, day + 1),
             };
+        }
+    }
+
+    #[test]
+    fn every_time_that_is_written_is_read() {
+        for days in (0..2_932_897).step_by(13) {
+            let time = UtcTime::from_unix_seconds(days * 86_400 + days % 86_400);
+            assert_eq!(time.to_string().replace(".000000", "").parse(), Ok(time));
+        }
+        for (text, seconds) in [
+            ("2023-11-14", 1_699_920_000),
+            ("2023-11-14 22:13", 1_699_999_980),
+            ("2023-11-14T22:13:20", 1_700_000_000),
+            ("2000-02-29T00:00Z", 951_782_400),
+        ] {
+            assert_eq!(text.parse(), Ok(UtcTime::from_unix_seconds(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "2023",
+            "2023-11",
+            "2023-11-1",
+            "2023-02-29",
+            "2023-00-01",
+            "2023-13-01",
+            "1969-12-31",
+            "2023-11-31",
+            "2023-11-14T24:00",
+            "2023-11-14T22:60",
+            "2023-11-14T22:13:60",
+            "2023-11-14T22",
+            "+023-11-14",
+            "2023-11-14T22:13:20+00",
+            "2023-11-14T",
+            "2023-11-14T1:1",
+            "\u{661}023-11-14",
+        ] {
+            assert!(text.parse::<UtcTime>().is_err(), "{text}");
         }
     }
 

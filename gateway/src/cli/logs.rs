@@ -3,12 +3,20 @@
 //! Runs on the recipient's own machine; nothing here needs a gateway. Recordings are written by others:
 //! control characters in them reach a terminal through `replay` alone.
 
+mod archive;
 mod decrypt;
 mod export;
+mod filter;
+mod lines;
+mod ls;
+mod plain_text;
+mod progress;
 mod reading;
 mod recipient;
 mod replay;
+mod search;
 mod segments;
+mod workers;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -16,14 +24,20 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 pub use decrypt::DecryptArgs;
+pub use ls::LsArgs;
 pub use recipient::GenerateKeyPairArgs;
 pub use replay::ReplayArgs;
+pub use search::SearchArgs;
 
 /// Makes recipient keys, and reads recordings.
 #[derive(Debug, Subcommand)]
 pub enum LogsCommand {
     /// Make the key pair that opens recordings: NAME (private) and NAME.pub
     GenerateKeyPair(GenerateKeyPairArgs),
+    /// List the sessions below a directory
+    Ls(LsArgs),
+    /// Find text in commands, files, users and output
+    Search(SearchArgs),
     /// Decrypt recordings: streams into zip files, events as JSON lines
     Decrypt(DecryptArgs),
     /// Play a terminal recording in this terminal
@@ -38,13 +52,21 @@ impl LogsCommand {
     /// status 1.
     pub fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
-        let out_is_terminal = stdout.is_terminal();
-        self.run_on(&mut Console { out: &mut stdout, err: &mut stderr, out_is_terminal, json })
+        let (out_is_terminal, err_is_terminal) = (stdout.is_terminal(), stderr.is_terminal());
+        self.run_on(&mut Console {
+            out: &mut stdout,
+            err: &mut stderr,
+            out_is_terminal,
+            err_is_terminal,
+            json,
+        })
     }
 
     fn run_on(self, console: &mut Console<'_>) -> anyhow::Result<ExitCode> {
         match self {
             Self::GenerateKeyPair(args) => recipient::generate_key_pair(&args, console),
+            Self::Ls(args) => ls::ls(&args, console),
+            Self::Search(args) => search::search(&args, console),
             Self::Decrypt(args) => decrypt::decrypt(&args, console),
             Self::Replay(args) => replay::replay(&args, console, &mut std::thread::sleep),
         }
@@ -56,6 +78,7 @@ struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     out_is_terminal: bool,
+    err_is_terminal: bool,
     json: bool,
 }
 

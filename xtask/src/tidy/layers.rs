@@ -115,6 +115,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("prometheus_client", &["http", "metrics"]),
     ("rtnetlink", &["datapath"]),
     ("russh", &["probe"]),
+    ("vte", &["cli"]),
 ];
 
 /// Checks a Rust file against the tables.

@@ -10,17 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use portreeve_core::envelope::{Header, LogKind, Packet, RecipientPrivateKey};
+use portreeve_core::envelope::{Header, LogKind, RecipientPrivateKey};
 use serde_json::json;
 use zip::ZipWriter;
 
 use super::Console;
 use super::export::{without_controls, write_zip};
+use super::lines::Lines;
 use super::recipient::read_private_key;
 use super::segments::{Log, LogReading, logs_in};
-
-/// Longest line of events that is kept in one piece.
-const MAX_LINE: usize = 8 * 1024 * 1024;
 
 /// Arguments of `decrypt`.
 #[derive(Debug, clap::Args)]
@@ -241,43 +239,21 @@ fn write_events(
     private_key: &RecipientPrivateKey,
     out: &mut dyn Write,
 ) -> anyhow::Result<LogReading> {
-    let mut lines = EventLines { out, line: Vec::new() };
-    let reading = recording.log.read(private_key, |packet| lines.packet(packet))?;
-    lines.end().context("cannot write what was decrypted")?;
+    let mut lines = Lines::default();
+    let reading =
+        recording.log.read(private_key, |packet| lines.add(packet.data, |line| write_line(out, line)))?;
+    lines.rest().map_or(Ok(()), |line| write_line(out, &line)).context("cannot write what was decrypted")?;
     Ok(reading)
 }
 
-/// Passes on lines of JSON, and makes lines of JSON of whatever is none.
-struct EventLines<'a> {
-    out: &'a mut dyn Write,
-    line: Vec<u8>,
-}
-
-impl EventLines<'_> {
-    fn packet(&mut self, packet: Packet<'_>) -> io::Result<()> {
-        for piece in packet.data.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() > MAX_LINE {
-                self.write_line()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        if self.line.is_empty() { Ok(()) } else { self.write_line() }
-    }
-
-    /// Anyone who has the public key can make a file that opens, so a line is not trusted to be one.
-    fn write_line(&mut self) -> io::Result<()> {
-        let text = String::from_utf8_lossy(self.line.strip_suffix(b"\n").unwrap_or(&self.line));
-        let line = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-            // JSON has raw control characters below U+0020 only between its tokens.
-            Ok(_) => text.replace(|character| character < ' ', " "),
-            Err(_) => json!({ "malformed": text }).to_string(),
-        };
-        writeln!(self.out, "{}", without_controls(&line))?;
-        self.line.clear();
-        Ok(())
-    }
+/// Anyone who has the public key can make a file that opens, so a line is not trusted to be one of JSON; whatever is
+/// none becomes one.
+fn write_line(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
+    let text = String::from_utf8_lossy(line);
+    let line = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        // JSON has raw control characters below U+0020 only between its tokens.
+        Ok(_) => text.replace(|character| character < ' ', " "),
+        Err(_) => json!({ "malformed": text }).to_string(),
+    };
+    writeln!(out, "{}", without_controls(&line))
 }

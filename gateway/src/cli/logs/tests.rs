@@ -13,6 +13,8 @@ use portreeve_core::record::Source;
 
 use super::*;
 
+mod sessions;
+
 #[derive(Parser)]
 struct TestCli {
     #[command(subcommand)]
@@ -35,7 +37,7 @@ impl Ran {
 fn run_in(args: &[&str], json: bool, out_is_terminal: bool) -> Ran {
     let cli = TestCli::try_parse_from([&["logs"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, out_is_terminal, json };
+    let mut console = Console { out: &mut out, err: &mut err, out_is_terminal, err_is_terminal: false, json };
     let result = cli.logs.run_on(&mut console);
     let mut err = String::from_utf8(err).unwrap();
     let success = match result {
@@ -330,7 +332,8 @@ fn replayed(args: &[&str], out_is_terminal: bool) -> (Vec<u8>, Vec<Duration>) {
     let cli = TestCli::try_parse_from([&["logs", "replay"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
     let LogsCommand::Replay(args) = cli.logs else { panic!("not a replay") };
     let (mut out, mut err, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, out_is_terminal, json: false };
+    let mut console =
+        Console { out: &mut out, err: &mut err, out_is_terminal, err_is_terminal: false, json: false };
     replay::replay(&args, &mut console, &mut |pause| pauses.push(pause)).unwrap();
     (out, pauses)
 }
