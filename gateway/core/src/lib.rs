@@ -9,6 +9,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod access_group;
+pub mod asciicast;
 pub mod certificate;
 pub mod command;
 pub mod config;

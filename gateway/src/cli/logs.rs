@@ -4,6 +4,7 @@
 //! control characters in them reach a terminal through `replay` alone.
 
 mod archive;
+mod channel;
 mod decrypt;
 mod export;
 mod filter;
@@ -16,6 +17,8 @@ mod recipient;
 mod replay;
 mod search;
 mod segments;
+mod text_files;
+mod timeline;
 mod workers;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -24,6 +27,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 pub use decrypt::DecryptArgs;
+pub use export::ExportArgs;
 pub use ls::LsArgs;
 pub use recipient::GenerateKeyPairArgs;
 pub use replay::ReplayArgs;
@@ -40,6 +44,8 @@ pub enum LogsCommand {
     Search(SearchArgs),
     /// Decrypt recordings: streams into zip files, events as JSON lines
     Decrypt(DecryptArgs),
+    /// Export the recording of a terminal as asciicast, or of any channel as the zip of ssh-log-cli
+    Export(ExportArgs),
     /// Play a terminal recording in this terminal
     Replay(ReplayArgs),
 }
@@ -68,6 +74,7 @@ impl LogsCommand {
             Self::Ls(args) => ls::ls(&args, console),
             Self::Search(args) => search::search(&args, console),
             Self::Decrypt(args) => decrypt::decrypt(&args, console),
+            Self::Export(args) => export::export(&args, console),
             Self::Replay(args) => replay::replay(&args, console, &mut std::thread::sleep),
         }
     }

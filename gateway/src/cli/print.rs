@@ -27,3 +27,18 @@ pub fn error(text: &str) {
     // Nobody is left to tell when standard error is closed.
     if writeln!(std::io::stderr().lock(), "portreeve: {text}").is_err() {}
 }
+
+/// Text of others in which nothing can steer a terminal: control characters as `\u` escapes.
+pub fn without_controls(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            // Writing to a string does not fail.
+            if write!(clean, "\\u{:04x}", u32::from(character)).is_err() {}
+        } else {
+            clean.push(character);
+        }
+    }
+    clean
+}

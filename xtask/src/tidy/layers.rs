@@ -55,6 +55,7 @@ const CORE: &[Row] = &[
     row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
     row("manifest", &[VALUES, &["envelope"]]),
+    row("asciicast", &[]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),

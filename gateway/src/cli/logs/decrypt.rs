@@ -15,10 +15,11 @@ use serde_json::json;
 use zip::ZipWriter;
 
 use super::Console;
-use super::export::{without_controls, write_zip};
 use super::lines::Lines;
 use super::recipient::read_private_key;
 use super::segments::{Log, LogReading, logs_in};
+use super::text_files::write_zip;
+use crate::cli::print::without_controls;
 
 /// Arguments of `decrypt`.
 #[derive(Debug, clap::Args)]
@@ -178,10 +179,10 @@ fn decrypt_one(
 }
 
 /// Creates a file for plaintext; removes it again if it cannot be filled.
-fn write_file(
+pub(super) fn write_file<T>(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<LogReading>,
-) -> anyhow::Result<LogReading> {
+    fill: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = match created {
         Ok(file) => file,

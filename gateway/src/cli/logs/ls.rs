@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::Console;
 use super::archive::{self, SessionDirectory};
-use super::export::without_controls;
 use super::filter::FilterArgs;
 use super::lines::read_events;
 use super::recipient::read_private_key;
 use super::segments::logs_in;
 use super::workers::{self, Report, Stopped};
+use crate::cli::print::without_controls;
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]

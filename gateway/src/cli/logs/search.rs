@@ -19,7 +19,6 @@ use serde::Serialize;
 use self::texts::{Place, texts};
 use super::Console;
 use super::archive::SessionDirectory;
-use super::export::without_controls;
 use super::filter::FilterArgs;
 use super::lines::read_events;
 use super::ls::find;
@@ -27,6 +26,7 @@ use super::plain_text::PlainText;
 use super::recipient::read_private_key;
 use super::segments::{Log, LogReading, logs_in};
 use super::workers::{self, Report, Stopped};
+use crate::cli::print::without_controls;
 
 /// Characters of a line that people are shown; machines get it whole.
 const SHOWN: usize = 400;

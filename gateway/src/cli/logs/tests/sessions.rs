@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use asciicast_rs::{Asciicast, V2, V3, common, v2, v3};
 use portreeve_core::id::SessionId;
 use portreeve_core::record::{ChannelKind, ChannelNumber, Confidence, Exit, Pty, RecordEvent, Source};
 use serde_json::Value;
@@ -232,4 +233,106 @@ fn a_bad_file_is_told_and_does_not_hide_the_others() {
     let empty = tempfile::tempdir().unwrap();
     let none = run(&["ls", empty.path().to_str().unwrap()]);
     assert!(!none.success && none.err.contains("no session is below"), "{}", none.err);
+}
+
+/// What an exported recording holds, by a reader that is not ours.
+#[derive(Debug, PartialEq)]
+enum Played {
+    Output,
+    Input(String),
+    Marker(String),
+    Resize(u16, u16),
+    Exit(i32),
+}
+
+const GREETING: &str = "Permission denied\u{1b}[0m for alice: gr\u{fc}n\r\n";
+
+#[test]
+fn asciicast_is_what_another_reader_takes_it_for() {
+    let sessions = Sessions::new();
+    let (key, directory) = (sessions.key(), sessions.directory(1));
+    let ran = run(&["export", "--key", &key, "--input", &directory]);
+    assert!(ran.success, "{}", ran.err);
+    let cast = Asciicast::<V3>::from_slice(&ran.out).unwrap();
+    assert_eq!((cast.header.term.cols, cast.header.term.rows), (80, 24));
+    assert_eq!(cast.header.term.r#type.as_deref(), Some("xterm-256color"));
+    assert_eq!(cast.header.timestamp, i64::try_from(STARTED).ok());
+    assert_eq!(cast.header.title.as_deref(), Some("alice@example.com: root@db-1"));
+    let mut output = String::new();
+    let mut played: Vec<Played> = cast
+        .events
+        .into_iter()
+        .map(|event| match event.payload {
+            v3::EventPayload::Output(text) => {
+                output.push_str(&text);
+                Played::Output
+            }
+            v3::EventPayload::Input(text) => Played::Input(text),
+            v3::EventPayload::Marker(text) => Played::Marker(text),
+            v3::EventPayload::Resize(common::Resize { cols, rows, .. }) => Played::Resize(cols, rows),
+            v3::EventPayload::Exit(status) => Played::Exit(status.code()),
+            other @ (v3::EventPayload::Unknown { .. } | _) => panic!("{other:?}"),
+        })
+        .collect();
+    played.dedup();
+    assert!(output.ends_with(GREETING) && output.starts_with("\u{1b}[1m# "), "{output:?}");
+    let expected = [
+        Played::Output,
+        Played::Input("typed\r".into()),
+        Played::Output,
+        Played::Marker("systemctl restart postgres".into()),
+        Played::Resize(100, 30),
+        Played::Output,
+        Played::Exit(3),
+    ];
+    assert_eq!(played, expected);
+
+    let file = sessions.scratch.path().join("old.cast");
+    let to_file =
+        ["export", "--key", &key, "--format", "asciicast-v2", "--output", file.to_str().unwrap(), &directory];
+    let ran = run(&to_file);
+    assert!(ran.success && ran.out.is_empty(), "{}", ran.err);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let cast = Asciicast::<V2>::from_path(&file).unwrap();
+    assert!(cast.events.is_sorted_by(|a, b| a.time <= b.time));
+    assert!(
+        !cast.events.iter().any(|event| matches!(event.payload, v2::EventPayload::Input(_))),
+        "not asked for"
+    );
+    assert!(cast.events.iter().any(|event| matches!(event.payload, v2::EventPayload::Marker(_))));
+    let again = run(&to_file);
+    assert!(!again.success && again.err.contains("is not overwritten"), "{}", again.err);
+}
+
+#[test]
+fn an_export_that_is_no_asciicast_is_the_zip_of_ssh_log_cli() {
+    let sessions = Sessions::new();
+    let (key, directory) = (sessions.key(), sessions.directory(1));
+    let file = sessions.scratch.path().join("export.zip");
+    let ran =
+        run(&["export", "--key", &key, "--format", "zip", "--output", file.to_str().unwrap(), &directory]);
+    assert!(ran.success, "{}", ran.err);
+    let decrypted = sessions.scratch.path().join("decrypt.zip");
+    let channel = format!("{directory}/channel-0.log");
+    assert!(run(&["decrypt", "--key", &key, "--output", decrypted.to_str().unwrap(), &channel]).success);
+    assert_eq!(unzip(&file), unzip(&decrypted));
+    let to_terminal = run_in(&["export", "--key", &key, "--format", "zip", &directory], false, true);
+    assert!(!to_terminal.success && to_terminal.out.is_empty());
+}
+
+#[test]
+fn the_channel_that_is_meant_is_found_or_asked_for() {
+    let sessions = Sessions::new();
+    let (key, directory) = (sessions.key(), sessions.directory(1));
+    let missing = run(&["export", "--key", &key, "--channel", "7", &directory]);
+    assert!(!missing.success && missing.err.contains("no channel 7; it has channels 0"), "{}", missing.err);
+    fs::copy(format!("{directory}/channel-0.log"), format!("{directory}/channel-4.log")).unwrap();
+    let several = run(&["export", "--key", &key, &directory]);
+    assert!(!several.success && several.err.contains("choose --channel of channels 0, 4"), "{}", several.err);
+    assert!(run(&["export", "--key", &key, "--channel", "4", &directory]).success);
+    let file = run(&["export", "--key", &key, &format!("{directory}/channel-0.log")]);
+    assert!(file.out().contains("\"m\", \"systemctl restart postgres\""), "{}", file.out());
+    let scratch = Scratch::new();
+    let streams = run(&["export", "--key", &scratch.key(), &scratch.path("streams.log")]);
+    assert!(!streams.success && streams.err.contains("--format zip"), "{}", streams.err);
 }
