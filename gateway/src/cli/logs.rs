@@ -75,7 +75,7 @@ impl LogsCommand {
             Self::Search(args) => search::search(&args, console),
             Self::Decrypt(args) => decrypt::decrypt(&args, console),
             Self::Export(args) => export::export(&args, console),
-            Self::Replay(args) => replay::replay(&args, console, &mut std::thread::sleep),
+            Self::Replay(args) => replay::replay(&args, console),
         }
     }
 }

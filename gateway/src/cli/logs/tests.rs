@@ -331,10 +331,10 @@ fn private_keys_that_others_can_read_are_refused() {
 fn replayed(args: &[&str], out_is_terminal: bool) -> (Vec<u8>, Vec<Duration>) {
     let cli = TestCli::try_parse_from([&["logs", "replay"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
     let LogsCommand::Replay(args) = cli.logs else { panic!("not a replay") };
-    let (mut out, mut err, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut console =
         Console { out: &mut out, err: &mut err, out_is_terminal, err_is_terminal: false, json: false };
-    replay::replay(&args, &mut console, &mut |pause| pauses.push(pause)).unwrap();
+    let pauses = replay::tests::waits(&args, &mut console);
     (out, pauses)
 }
 
