@@ -213,7 +213,10 @@ fn router_icmp(seen: &[u8]) -> Option<Vec<u8>> {
     if between(0) && seen.get(23) == Some(&1) {
         return seen.get(ETHERNET + 20..).map(<[u8]>::to_vec);
     }
-    (between(1) && seen.get(20) == Some(&58) && !is_discovery(seen)).then(|| seen[ETHERNET + 40..].to_vec())
+    let message =
+        (between(1) && seen.get(20) == Some(&58) && !is_discovery(seen)).then(|| &seen[ETHERNET + 40..])?;
+    // That a neighbour does not answer is said seconds later, whatever case is on by then.
+    (!message.starts_with(&[1, 3])).then(|| message.to_vec())
 }
 
 /// The first packets to neighbours that are not known go through the stack, which asks for them; the others
