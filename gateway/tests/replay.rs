@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use portreeve_core::envelope::{Header, LogKind, Packer, Packet, PtyHeader, RecipientPrivateKey, Sealer};
-use portreeve_core::record::{ChannelKind, ChannelNumber, Confidence, EventLine, RecordEvent, Source};
+use portreeve_core::record::{
+    ChannelKind, ChannelNumber, Confidence, EventLine, PromptKind, RecordEvent, Source,
+};
 use portreeve_core::utc::UtcTime;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
@@ -54,6 +56,7 @@ fn session(directory: &std::path::Path) {
         command: name.into(),
         directory: None,
         confidence: Confidence::High,
+        prompt: PromptKind::Shell,
     };
     let open =
         RecordEvent::ChannelOpen { channel: CHANNEL, source: Source::Client, kind: ChannelKind::Session };

@@ -67,7 +67,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::record::{ChannelKind, ChannelNumber, Confidence, Source};
+    use crate::record::{ChannelKind, ChannelNumber, Confidence, PromptKind, Source};
     use crate::utc::UtcTime;
 
     #[test]
@@ -91,6 +91,7 @@ mod tests {
                 command: command(),
                 directory: None,
                 confidence: Confidence::Low,
+                prompt: PromptKind::Shell,
             },
             RecordEvent::ChannelClosed { channel, client_bytes: 3, target_bytes: 5 },
             RecordEvent::SessionEnded { reason: "closed: by the user".into() },

@@ -4,7 +4,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use asciicast_rs::{Asciicast, V2, V3, common, v2, v3};
 use portreeve_core::id::SessionId;
-use portreeve_core::record::{ChannelKind, ChannelNumber, Confidence, Exit, Pty, RecordEvent, Source};
+use portreeve_core::infrastructure::TransferRights;
+use portreeve_core::record::{
+    ChannelKind, ChannelNumber, Confidence, Exit, PromptKind, Pty, RecordEvent, Source,
+};
 use serde_json::Value;
 
 use super::*;
@@ -59,7 +62,7 @@ impl Sessions {
         let public = self.scratch.path().join("key.pub");
         fs::write(&public, private_key().recipient_key().to_string()).unwrap();
         let recipients = Recipients::load(&[public]).unwrap();
-        let reserved = Recorder::reserve(&spool, &recipients, id, started).await.unwrap();
+        let reserved = Recorder::reserve(&spool, recipients.into(), id, started).await.unwrap();
         let first = RecordEvent::SessionStarted {
             session: id.to_string(),
             email: format!("{user}@example.com"),
@@ -69,7 +72,7 @@ impl Sessions {
             hostname: host.into(),
             granted_by: vec!["databases/admins".into()],
         };
-        let recorder = reserved.begin(first, true).await.unwrap();
+        let recorder = reserved.begin(first, true, TransferRights::ALL).await.unwrap();
         let pty = Pty { term: "xterm-256color".into(), width: 80, height: 24, modes: Vec::new() };
         let open =
             RecordEvent::ChannelOpen { channel: CHANNEL, source: Source::Client, kind: ChannelKind::Session };
@@ -86,6 +89,7 @@ impl Sessions {
             command: command.into(),
             directory: Some("/root".into()),
             confidence: Confidence::High,
+            prompt: PromptKind::Shell,
         };
         recorder.event(&typed).await.unwrap();
         recorder
