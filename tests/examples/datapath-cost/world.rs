@@ -25,7 +25,7 @@ impl World {
         world.topology.build()?;
         let Topology { client, gateway, server } = &world.topology;
         for device in ["lan0", "wan0"] {
-            run(gateway, &format!("ethtool -K {device} rxvlan off gro on"))?;
+            run(gateway, &format!("ethtool -K {device} rxvlan off rx-vlan-stag-hw-parse off gro on"))?;
         }
         run(server, "ip link set eth0 mtu 1500")?;
         let (next, lan) = (mac(server, "eth0")?, mac(client, "eth0")?);

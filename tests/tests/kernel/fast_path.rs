@@ -52,7 +52,7 @@ pub(crate) fn network() -> Network {
 
 pub(crate) fn leave_tags(network: &Network) {
     for device in ["lan.10", "wan0"] {
-        network.shell("g", &format!("ethtool -K {device} rxvlan off"));
+        network.shell("g", &format!("ethtool -K {device} rxvlan off rx-vlan-stag-hw-parse off"));
     }
 }
 

@@ -43,7 +43,7 @@ impl Device {
         }
         let failed = |source| FastPathError::Device { interface: named(), source };
         let features = features(self.index).map_err(failed)?;
-        if features.iter().any(|name| name == STRIPS_TAGS) {
+        if features.iter().any(|name| STRIPS_TAGS.contains(&name.as_str())) {
             return Err(FastPathError::StripsTags { interface: named() });
         }
         // In native mode what a sender has left to later devices is lost, and nothing is written.
@@ -97,8 +97,8 @@ fn link(index: u32) -> io::Result<([u8; 6], bool)> {
     Ok((mac.ok_or(io::ErrorKind::InvalidData)?, Master::of(&attributes).is_some()))
 }
 
-/// Feature: `rx-vlan-offload`, by the kernel's name.
-const STRIPS_TAGS: &str = "rx-vlan-hw-parse";
+/// Features: `rx-vlan-offload`, by the kernel's name, and the same for tags of 802.1ad.
+const STRIPS_TAGS: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 /// Features: `tx-checksumming`, by what the kernel's names begin with.
 const WRITES_SUMS: &str = "tx-checksum-";
 

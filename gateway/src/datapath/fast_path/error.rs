@@ -53,7 +53,7 @@ pub enum FastPathError {
     /// The device takes tags off before the program sees the frame.
     #[error(
         "interface {interface} takes VLAN tags off in hardware, so the fast path cannot tell VLANs apart; switch \
-         that off (`ethtool -K {interface} rxvlan off`)"
+         that off (`ethtool -K {interface} rxvlan off rx-vlan-stag-hw-parse off`)"
     )]
     StripsTags {
         /// The interface.

@@ -24,7 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
 pub(crate) fn fast(mode: &str) -> Result<Testbed> {
     let mut bed = own(&Options::default())?;
     for device in GATEWAY_INTERFACES {
-        gateway_runs(&bed, &["ethtool", "-K", device, "rxvlan", "off", "tx", "off"])?;
+        let off = ["rxvlan", "off", "rx-vlan-stag-hw-parse", "off", "tx", "off"];
+        gateway_runs(&bed, &[&["ethtool", "-K", device][..], &off].concat())?;
     }
     let on = format!("[datapath]\nfast_path = {{ lan0 = \"{mode}\", wan0 = \"{mode}\" }}\n");
     configure(&bed, "[datapath]\n", &on)?;

@@ -159,10 +159,12 @@ pub(super) fn is_off_while_a_firewall_is_there() -> Outcome {
 
 pub(super) fn is_refused_on_devices_that_mislead() -> Outcome {
     let network = network();
-    network.shell("g", "ethtool -K lan.10 rxvlan on");
-    let error = refusal(&network, NATIVE);
-    assert!(error.contains("lan.10 takes VLAN tags off"), "{error}");
-    leave_tags(&network);
+    for tags in ["rxvlan", "rx-vlan-stag-hw-parse"] {
+        network.shell("g", &format!("ethtool -K lan.10 {tags} on"));
+        let error = refusal(&network, NATIVE);
+        assert!(error.contains("lan.10 takes VLAN tags off"), "{error}");
+        leave_tags(&network);
+    }
     network.shell("g", "ethtool -K wan0 tx on");
     let error = refusal(&network, GENERIC);
     assert!(error.contains("wan0 finishes checksums"), "{error}");
@@ -189,7 +191,7 @@ pub(super) fn is_refused_where_two_share_a_slot() -> Outcome {
     let index: u32 = network.shell("g", "ip -o link show lan.10 | cut -d: -f1").trim().parse()?;
     let add = |index: u32| {
         network.ip("g", &format!("link add other0 index {index} type veth peer name other1"));
-        network.shell("g", "ethtool -K other0 rxvlan off tx off");
+        network.shell("g", "ethtool -K other0 rxvlan off rx-vlan-stag-hw-parse off tx off");
     };
     add(index + MAX_INTERFACES);
     let three = "lan.10:generic,other0:generic,wan0:generic";
