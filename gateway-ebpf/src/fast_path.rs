@@ -48,7 +48,7 @@ pub const fn slot(index: u32) -> u32 {
     index & (MAX_INTERFACES - 1)
 }
 
-/// An interface that takes part: value of the map, at its [`slot`]. All zeros are none.
+/// An interface that takes part: value of the map, at its [`slot`]; or a VLAN device on one. All zeros are none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FastInterface {
@@ -70,6 +70,23 @@ impl FastInterface {
     }
 }
 
+/// Most VLANs on the interfaces that take part; the maps take twice as many, so that new ones are there before
+/// others go.
+pub const MAX_VLANS: u32 = 4096;
+
+/// A VLAN on an interface: the key to the [`FastInterface`] that stands for its device, and what such a device
+/// puts on the frames that leave by it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vlan {
+    /// Index of the interface that the frames with the tag are on.
+    pub on: u32,
+    /// VID of the 802.1Q tag, 1 to 4094.
+    pub vid: u32,
+}
+
+const _: () = assert!(size_of::<Vlan>() == 8 && align_of::<Vlan>() == 4);
+
 /// What became of a frame; every frame that the program sees counts for exactly one.
 ///
 /// What is not forwarded goes to the stack as it came.
@@ -80,7 +97,8 @@ pub enum FastPathReason {
     Forwarded = 0,
     /// To the stack: the interface takes no part.
     PassedInterface = 1,
-    /// To the stack: not to the interface's own hardware address, or tagged, or neither IPv4 nor IPv6.
+    /// To the stack: not to the interface's own hardware address, or under a tag that names no VLAN of it, or
+    /// neither IPv4 nor IPv6.
     PassedFrame = 2,
     /// To the stack: options, extension headers, a fragment, or a length or checksum that does not hold.
     PassedHeader = 3,
@@ -155,11 +173,14 @@ const _: () = assert!(FastPathReason::ALL.len() == FAST_PATH_REASONS as usize);
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::FastInterface;
+    use super::{FastInterface, Vlan};
 
     #[expect(unsafe_code, reason = "a map value of aya must be Pod, and only this crate may say so")]
     // SAFETY: repr(C) of integers that fill it: no padding, every bit pattern valid.
     unsafe impl aya::Pod for FastInterface {}
+    #[expect(unsafe_code, reason = "a map key of aya must be Pod, and only this crate may say so")]
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Vlan {}
 }
 
 #[cfg(test)]

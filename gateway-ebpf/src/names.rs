@@ -55,6 +55,10 @@ pub const XDP_PROGRAM: &str = "portreeve_xdp";
 pub const FAST_SLOTS: &str = "FAST_SLOTS";
 /// Hash of devices: [egress key](crate::fast_path::FastInterface::egress_key) to the interface.
 pub const FAST_EGRESSES: &str = "FAST_EGRESSES";
+/// Hash: [`Vlan`](crate::fast_path::Vlan) to the [`FastInterface`](crate::fast_path::FastInterface) of its device.
+pub const FAST_VLANS: &str = "FAST_VLANS";
+/// Hash: index of a VLAN device to its [`Vlan`](crate::fast_path::Vlan).
+pub const FAST_TAGS: &str = "FAST_TAGS";
 /// Per-CPU array: index of a [`FastPathReason`](crate::fast_path::FastPathReason) to a frame count.
 pub const FAST_STATS: &str = "FAST_STATS";
 /// Array: [`Routing`](crate::fast_path::Routing) to the time (`CLOCK_MONOTONIC`, nanoseconds) until which the main
@@ -66,5 +70,13 @@ pub const FAST_LOCAL_V4: &str = "FAST_LOCAL_V4";
 pub const FAST_LOCAL_V6: &str = "FAST_LOCAL_V6";
 
 /// Maps of the fast path, which are pinned too.
-pub const FAST_PATH_MAPS: [&str; 6] =
-    [FAST_SLOTS, FAST_EGRESSES, FAST_STATS, FAST_MAIN_UNTIL, FAST_LOCAL_V4, FAST_LOCAL_V6];
+pub const FAST_PATH_MAPS: [&str; 8] = [
+    FAST_SLOTS,
+    FAST_EGRESSES,
+    FAST_VLANS,
+    FAST_TAGS,
+    FAST_STATS,
+    FAST_MAIN_UNTIL,
+    FAST_LOCAL_V4,
+    FAST_LOCAL_V6,
+];

@@ -6,7 +6,7 @@
 
 #![expect(unsafe_code, reason = "packet pointers")]
 
-use aya_ebpf::helpers::bpf_xdp_get_buff_len;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// Types that are integers and nothing else, so that any bytes are one of them.
@@ -28,6 +28,8 @@ unsafe impl Plain for [u16; 2] {}
 unsafe impl Plain for [u16; 6] {}
 // SAFETY: integers.
 unsafe impl Plain for [u16; 7] {}
+// SAFETY: integers.
+unsafe impl Plain for [u16; 8] {}
 // SAFETY: integers.
 unsafe impl Plain for [u32; 5] {}
 // SAFETY: integers.
@@ -62,6 +64,21 @@ impl Frame<'_> {
         // SAFETY: within the frame, and plain; nothing else holds a pointer into it.
         unsafe { *place = value };
         true
+    }
+
+    /// Lets it begin so many bytes later, or with a negative number earlier, with any bytes there; `false` when
+    /// it cannot, and is as it was.
+    #[inline(always)]
+    pub(crate) fn move_start(&self, by: i32) -> bool {
+        // SAFETY: an XDP context.
+        unsafe { bpf_xdp_adjust_head(self.ctx.ctx, by) == 0 }
+    }
+
+    /// Lets it end so many bytes later, with zeros there; `false` when it cannot, and is as it was.
+    #[inline(always)]
+    pub(crate) fn lengthen(&self, by: i32) -> bool {
+        // SAFETY: an XDP context.
+        unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, by) == 0 }
     }
 
     #[inline(always)]

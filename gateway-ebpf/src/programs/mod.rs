@@ -16,3 +16,4 @@ pub(crate) mod tags;
 pub(crate) mod tc;
 pub(crate) mod xdp;
 pub(crate) mod xdp_maps;
+mod xdp_vlan;

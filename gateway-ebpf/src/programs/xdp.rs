@@ -1,8 +1,9 @@
 //! The fast path: forwards a frame as the stack would, or leaves it to the stack untouched.
 //!
 //! It forwards TCP, UDP and ICMP echoes between unicast addresses, in whole IP packets without
-//! options or extension headers, in untagged frames, when the routing table has a next hop whose
-//! hardware address is known. A TCP segment to or from a target is never forwarded here: TC steers it.
+//! options or extension headers, in frames without a tag or with that of a VLAN device, when the routing table
+//! has a next hop whose hardware address is known. A TCP segment to or from a target is never forwarded here:
+//! TC steers it.
 //! A frame is changed only after its way out is certain.
 //!
 //! | check of the stack (`ip_rcv`, `ip_route_input_slow`, `ip_forward`, `ip6_forward`) | here |
@@ -14,10 +15,10 @@
 //! | MTU of the route, ICMP too big | to the stack when it is too big |
 //! | leaves by the interface it came by, ICMP redirect | to the stack |
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use portreeve_ebpf::fast_path::{
-    CHECKED_SOURCE, FORWARD, FastInterface, FastPathReason as Reason, Routing, STRICT_SOURCE,
-    WITHOUT_NEIGHBOUR,
+    CHECKED_SOURCE, FORWARD, FastPathReason as Reason, Routing, STRICT_SOURCE, WITHOUT_NEIGHBOUR,
 };
 use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
@@ -25,14 +26,12 @@ use super::fib::{self, NoRoute, Query};
 use super::frame::Frame;
 use super::maps::is_target;
 use super::xdp_maps;
+use super::xdp_vlan::{self, Arrival, CUSTOMER_TAG, UNTAGGED};
 
-const ETHERNET: usize = 14;
 const IPV4: u16 = u16::from_ne_bytes([0x08, 0x00]);
 const IPV6: u16 = u16::from_ne_bytes([0x86, 0xdd]);
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-/// Shorter frames are filled up on the wire (IEEE 802.3, without the check sequence).
-const SHORTEST_FRAME: usize = 60;
 /// IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u8 = 0x45;
 
@@ -60,53 +59,70 @@ fn try_forward(frame: &Frame<'_>) -> Result<(), Reason> {
         return Err(Reason::PassedInterface);
     }
     let [a, b, c, .., ethertype] = frame.read::<[u16; 7]>(0).ok_or(Reason::PassedFrame)?;
-    if [a, b, c] != interface.mac {
+    if ethertype == CUSTOMER_TAG {
+        return tagged(frame.ctx.ctx, [a, b, c]);
+    }
+    arrived(frame, &Arrival { interface, network: UNTAGGED }, [a, b, c], ethertype)
+}
+
+/// A function of its own, so that frames without a tag do not pay for what it has to keep.
+#[inline(never)]
+fn tagged(ctx: *mut xdp_md, to: [u16; 3]) -> Result<(), Reason> {
+    let ctx = XdpContext::new(ctx);
+    let frame = Frame { ctx: &ctx };
+    let (arrival, ethertype) = Arrival::tagged(&frame, ctx.ingress_ifindex() as u32)?;
+    arrived(&frame, &arrival, to, ethertype)
+}
+
+#[inline(always)]
+fn arrived(frame: &Frame<'_>, arrival: &Arrival, to: [u16; 3], ethertype: u16) -> Result<(), Reason> {
+    if to != arrival.interface.mac {
         return Err(Reason::PassedFrame);
     }
     match ethertype {
-        IPV4 => ipv4(frame, &interface, ingress),
-        IPV6 => ipv6(frame, &interface, ingress),
+        IPV4 => ipv4(frame, arrival),
+        IPV6 => ipv6(frame, arrival),
         _ => Err(Reason::PassedFrame),
     }
 }
 
 #[inline(always)]
-fn ipv4(frame: &Frame<'_>, interface: &FastInterface, ingress: u32) -> Result<(), Reason> {
-    let header = frame.read::<[u32; IPV4_HEADER / 4]>(ETHERNET).ok_or(Reason::PassedHeader)?;
+fn ipv4(frame: &Frame<'_>, arrival: &Arrival) -> Result<(), Reason> {
+    let header = frame.read::<[u32; IPV4_HEADER / 4]>(arrival.network).ok_or(Reason::PassedHeader)?;
     let [version, service, high, low] = header[0].to_ne_bytes();
     let [_, _, flags, part] = header[1].to_ne_bytes();
     let [hops, protocol, ..] = header[2].to_ne_bytes();
     let length = u16::from_be_bytes([high, low]);
     // More-fragments bit or an offset (RFC 791).
     let fragment = flags & 0x3f != 0 || part != 0;
-    if version != PLAIN_IPV4 || fragment || !is_whole(frame, length) || !sums_up(&header) {
+    if version != PLAIN_IPV4 || fragment || !is_whole(frame, arrival, length) || !sums_up(&header) {
         return Err(Reason::PassedHeader);
     }
     let (src, dst) = ([header[3], 0, 0, 0], [header[4], 0, 0, 0]);
     if !is_ordinary_ipv4(header[3]) || !is_ordinary_ipv4(header[4]) {
         return Err(Reason::PassedAddress);
     }
-    let ports = transport(frame, protocol, IPV4_HEADER, length)?;
+    let ports = transport(frame, (protocol, length), arrival.network, IPV4_HEADER)?;
     let class = u32::from_ne_bytes([service, 0, 0, 0]);
-    let only_main = false;
+    let (ingress, only_main) = (arrival.interface.index, false);
     let mut query = Query { family: FAMILY_V4, protocol, ports, src, dst, class, length, ingress, only_main };
     not_target(&query)?;
     if hops <= 1 {
         return Err(Reason::PassedHopLimit);
     }
     query.only_main = not_local(Routing::V4, &dst)?;
-    from_unicast(frame.ctx, &query, interface.flags)?;
-    send(frame, interface, &query, 8, one_hop_less(header[2]))
+    from_unicast(frame.ctx, &query, arrival.interface.flags)?;
+    send(frame, arrival, &query, (8, one_hop_less(header[2])))
 }
 
 #[inline(always)]
-fn ipv6(frame: &Frame<'_>, interface: &FastInterface, ingress: u32) -> Result<(), Reason> {
-    let header = frame.read::<[u32; IPV6_HEADER / 4]>(ETHERNET).ok_or(Reason::PassedHeader)?;
+fn ipv6(frame: &Frame<'_>, arrival: &Arrival) -> Result<(), Reason> {
+    let header = frame.read::<[u32; IPV6_HEADER / 4]>(arrival.network).ok_or(Reason::PassedHeader)?;
     let [version, ..] = header[0].to_ne_bytes();
     let [high, low, protocol, hops] = header[1].to_ne_bytes();
     let length =
         u16::from_be_bytes([high, low]).checked_add(IPV6_HEADER as u16).ok_or(Reason::PassedHeader)?;
-    if version >> 4 != 6 || !is_whole(frame, length) {
+    if version >> 4 != 6 || !is_whole(frame, arrival, length) {
         return Err(Reason::PassedHeader);
     }
     let src = [header[2], header[3], header[4], header[5]];
@@ -118,25 +134,25 @@ fn ipv6(frame: &Frame<'_>, interface: &FastInterface, ingress: u32) -> Result<()
     if protocol == ICMP {
         return Err(Reason::PassedProtocol);
     }
-    let ports = transport(frame, protocol, IPV6_HEADER, length)?;
+    let ports = transport(frame, (protocol, length), arrival.network, IPV6_HEADER)?;
     let class = header[0] & 0x0fff_ffff_u32.to_be();
-    let only_main = false;
+    let (ingress, only_main) = (arrival.interface.index, false);
     let mut query = Query { family: FAMILY_V6, protocol, ports, src, dst, class, length, ingress, only_main };
     not_target(&query)?;
     if hops <= 1 {
         return Err(Reason::PassedHopLimit);
     }
     query.only_main = not_local(Routing::V6, &dst)?;
-    send(frame, interface, &query, 4, u32::from_ne_bytes([high, low, protocol, hops - 1]))
+    send(frame, arrival, &query, (4, u32::from_ne_bytes([high, low, protocol, hops - 1])))
 }
 
 /// Whether the frame ends where the packet of `length` bytes does, but for filling.
 ///
 /// Truncated packets are the stack's to drop, and what is behind a packet is not forwarded.
 #[inline(always)]
-fn is_whole(frame: &Frame<'_>, length: u16) -> bool {
-    let (end, found) = (ETHERNET + length as usize, frame.length());
-    found == end || (end < found && found <= SHORTEST_FRAME)
+fn is_whole(frame: &Frame<'_>, arrival: &Arrival, length: u16) -> bool {
+    let (end, found) = (arrival.network + length as usize, frame.length());
+    found == end || (end < found && found <= arrival.shortest())
 }
 
 /// Whether the checksum of an IPv4 header holds (RFC 1071).
@@ -165,7 +181,12 @@ fn is_ordinary_ipv6(word: u32) -> bool {
 
 /// The ports, in network order; none for an echo. The header must be within the packet.
 #[inline(always)]
-fn transport(frame: &Frame<'_>, protocol: u8, header: usize, length: u16) -> Result<[u16; 2], Reason> {
+fn transport(
+    frame: &Frame<'_>,
+    (protocol, length): (u8, u16),
+    network: usize,
+    header: usize,
+) -> Result<[u16; 2], Reason> {
     let least = match protocol {
         TCP => 20,
         UDP | ICMP => 8,
@@ -174,7 +195,7 @@ fn transport(frame: &Frame<'_>, protocol: u8, header: usize, length: u16) -> Res
     if (length as usize) < header + least {
         return Err(Reason::PassedHeader);
     }
-    let first = frame.read::<[u16; 2]>(ETHERNET + header).ok_or(Reason::PassedHeader)?;
+    let first = frame.read::<[u16; 2]>(network + header).ok_or(Reason::PassedHeader)?;
     if protocol != ICMP {
         return Ok(first);
     }
@@ -222,15 +243,14 @@ fn from_unicast(ctx: &XdpContext, query: &Query, flags: u16) -> Result<(), Reaso
     }
 }
 
-/// Looks for the way out; writes `word` at `offset` of the network header, which takes one hop off, and
-/// the addresses of the next hop.
+/// Looks for the way out, and makes the frame what leaves by it: `word` at `offset` of the network header takes
+/// one hop off.
 #[inline(always)]
 fn send(
     frame: &Frame<'_>,
-    interface: &FastInterface,
+    arrival: &Arrival,
     query: &Query,
-    offset: usize,
-    word: u32,
+    (offset, word): (usize, u32),
 ) -> Result<(), Reason> {
     let route = match fib::lookup(frame.ctx, query, false) {
         Ok(route) => route,
@@ -238,15 +258,11 @@ fn send(
         Err(NoRoute::TooBig(_)) => return Err(Reason::PassedTooBig),
         Err(NoRoute::Other) => return Err(Reason::PassedRoute),
     };
-    if route.egress == query.ingress || !xdp_maps::redirect(interface.egress_key(route.egress)) {
+    if route.egress == query.ingress {
         return Err(Reason::PassedEgress);
     }
-    // Both places were read, so they are there.
-    if frame.write(ETHERNET + offset, word) && frame.write(0, route.addresses) {
-        Ok(())
-    } else {
-        Err(Reason::PassedFrame)
-    }
+    let tag = xdp_vlan::redirect(arrival, route.egress)?;
+    xdp_vlan::rewrite(frame, arrival, (tag, &route), (offset, word))
 }
 
 /// The third word of an IPv4 header with one hop less, and the checksum that goes with it (RFC 1141).

@@ -3,11 +3,13 @@
 //! The static names are the names in [`portreeve_ebpf::names`]. User space pins the maps; the program
 //! writes none of them but the counters.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use portreeve_ebpf::fast_path::{
-    FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES, MAX_LOCAL, ROUTINGS, Routing, slot,
+    FAST_PATH_REASONS, FastInterface, FastPathReason, MAX_INTERFACES, MAX_LOCAL, MAX_VLANS, ROUTINGS,
+    Routing, Vlan, slot,
 };
 use portreeve_ebpf::targets::Words;
 
@@ -15,6 +17,10 @@ use portreeve_ebpf::targets::Words;
 static FAST_SLOTS: Array<FastInterface> = Array::with_max_entries(MAX_INTERFACES, 0);
 #[map]
 static FAST_EGRESSES: DevMapHash = DevMapHash::with_max_entries(MAX_INTERFACES, 0);
+#[map]
+static FAST_VLANS: HashMap<Vlan, FastInterface> = HashMap::with_max_entries(2 * MAX_VLANS, BPF_F_NO_PREALLOC);
+#[map]
+static FAST_TAGS: HashMap<u32, Vlan> = HashMap::with_max_entries(2 * MAX_VLANS, BPF_F_NO_PREALLOC);
 #[map]
 static FAST_STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(FAST_PATH_REASONS, 0);
 #[map]
@@ -34,6 +40,22 @@ pub(crate) fn interface(index: u32) -> Option<FastInterface> {
     // not go to the hardware address, or settings that it takes back.
     let found = unsafe { *found };
     (found.index == index).then_some(found)
+}
+
+/// The device of a VLAN, if it takes part.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the value of a hash is reached by pointer")]
+pub(crate) fn vlan_device(vlan: &Vlan) -> Option<FastInterface> {
+    // SAFETY: without preallocation an entry is not reused while a program may still read it.
+    unsafe { FAST_VLANS.get(vlan) }.copied()
+}
+
+/// What the VLAN device of an index puts on frames, if it takes part.
+#[inline(always)]
+#[expect(unsafe_code, reason = "the value of a hash is reached by pointer")]
+pub(crate) fn tag_of(index: u32) -> Option<Vlan> {
+    // SAFETY: as above.
+    unsafe { FAST_TAGS.get(index) }.copied()
 }
 
 /// Says that the frame leaves by the interface of an [egress key](FastInterface::egress_key); `false`

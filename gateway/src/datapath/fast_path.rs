@@ -13,6 +13,7 @@ mod link;
 mod maps;
 mod routing;
 mod shortcut;
+mod vlan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use aya::programs::Xdp;
 use aya::util::KernelVersion;
 use nix::net::if_::if_indextoname;
 use portreeve_core::config::daemon::{DatapathConfig, FastPathMode};
-use portreeve_ebpf::fast_path::{FastInterface, slot};
+use portreeve_ebpf::fast_path::{FastInterface, Vlan, slot};
 use portreeve_ebpf::names;
 
 pub use self::error::FastPathError;
@@ -55,6 +56,8 @@ pub(super) struct FastPath {
 struct Brought {
     /// Those that may take part, by index.
     wanted: BTreeMap<u32, FastInterface>,
+    /// The VLANs on them.
+    vlans: BTreeMap<Vlan, FastInterface>,
     /// What is wrong with others, by name.
     problems: BTreeMap<String, DatapathError>,
 }
@@ -75,7 +78,7 @@ pub(super) fn check(config: &DatapathConfig, pins: &Pins) -> Result<(), Datapath
         link::retain(pins, &BTreeSet::new())?;
         // There are none where no earlier process left them.
         if let Ok(mut maps) = Maps::from_pins(pins) {
-            maps.set(&BTreeMap::new())?;
+            maps.set(&BTreeMap::new(), &BTreeMap::new())?;
         }
     }
     refused
@@ -134,15 +137,20 @@ impl FastPath {
             brought = self.bring(ebpf)?;
             tries -= 1;
         }
-        let Brought { wanted, mut problems } = brought;
+        let Brought { wanted, vlans, mut problems } = brought;
         if let Some((_, error)) = problems.pop_first() {
-            self.maps.set(&BTreeMap::new())?;
+            self.maps.set(&BTreeMap::new(), &BTreeMap::new())?;
             link::retain(&self.pins, &BTreeSet::new())?;
             return Err(error);
         }
-        self.maps.set(&wanted)?;
+        self.maps.set(&wanted, &vlans)?;
         if !wanted.is_empty() {
-            tracing::info!(interfaces = ?self.configured, "fast path attached");
+            for interface in self.configured.keys() {
+                if let Some(device) = Device::find(interface)? {
+                    device.warn(interface);
+                }
+            }
+            tracing::info!(interfaces = ?self.configured, vlans = vlans.len(), "fast path attached");
         }
         Ok(())
     }
@@ -158,11 +166,11 @@ impl FastPath {
             link::retain(&self.pins, &self.pin_names()?)?;
             self.bring(ebpf)
         });
-        let Brought { wanted, mut problems } = brought.unwrap_or_else(|error| Brought {
-            wanted: BTreeMap::new(),
+        let Brought { wanted, vlans, mut problems } = brought.unwrap_or_else(|error| Brought {
             problems: BTreeMap::from([(String::new(), error)]),
+            ..Brought::default()
         });
-        if let Err(error) = self.maps.set(&wanted) {
+        if let Err(error) = self.maps.set(&wanted, &vlans) {
             problems.insert(String::new(), error.into());
         }
         self.tell(&problems);
@@ -195,6 +203,7 @@ impl FastPath {
                 }
             }
         }
+        brought.vlans = vlan::on(&brought.wanted, |name| self.configured.contains_key(name))?;
         Ok(brought)
     }
 

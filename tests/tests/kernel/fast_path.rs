@@ -3,6 +3,7 @@
 mod corpus;
 mod routing;
 mod switching;
+mod vlans;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,6 +35,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("fast_path_leaves_new_addresses_to_the_stack", routing::leaves_new_addresses_to_the_stack),
     ("fast_path_obeys_new_rules", routing::obeys_new_rules),
     ("fast_path_obeys_rp_filter_at_once", routing::obeys_rp_filter_at_once),
+    ("fast_path_takes_tags_off_and_puts_them_on", vlans::takes_tags_off_and_puts_them_on),
+    ("fast_path_asks_for_sources_behind_the_vlan", vlans::asks_for_sources_behind_the_vlan),
+    ("fast_path_carries_tagged_frames", vlans::carries_tagged_frames),
+    ("fast_path_generic_carries_tagged_frames", vlans::generic_carries_tagged_frames),
+    ("fast_path_wants_a_veth_to_leave_tags_in_its_frames", vlans::wants_a_veth_to_leave_tags_in_its_frames),
     ("fast_path_asks_all_rules_without_a_gateway", routing::asks_all_rules_without_a_gateway),
 ];
 

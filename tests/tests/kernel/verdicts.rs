@@ -151,7 +151,7 @@ impl Bench {
 }
 
 /// The object file that `cargo xtask build` made.
-fn object() -> Vec<u8> {
+pub(crate) fn object() -> Vec<u8> {
     let path = env::var_os("PORTREEVE_DATAPATH_OBJECT").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/portreeve-datapath.o"),
         PathBuf::from,

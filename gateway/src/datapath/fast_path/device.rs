@@ -21,17 +21,40 @@ pub(super) struct Device {
     pub(super) index: u32,
     mac: [u8; 6],
     has_master: bool,
+    is_veth: bool,
 }
 
 impl Device {
     /// Asks for an interface by name; `None` when there is none.
     pub(super) fn find(interface: &str) -> Result<Option<Self>, FastPathError> {
         let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
-        match link(index) {
-            Ok((mac, has_master)) => Ok(Some(Self { index, mac, has_master })),
+        let failed = |source| FastPathError::Device { interface: interface.to_owned(), source };
+        match netlink::link(index) {
+            Ok(attributes) => Ok(Some(Self {
+                has_master: Master::of(&attributes).is_some(),
+                is_veth: is_kind(&attributes, b"veth\0"),
+                ..Self::new(index, mac(&attributes).map_err(failed)?)
+            })),
             // Gone while it was looked at.
             Err(_) if if_nametoindex(interface).is_err() => Ok(None),
-            Err(source) => Err(FastPathError::Device { interface: interface.to_owned(), source }),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// A device that is a part of no other, and no veth.
+    pub(super) const fn new(index: u32, mac: [u8; 6]) -> Self {
+        Self { index, mac, has_master: false, is_veth: false }
+    }
+
+    /// Says what cannot be found out from here: a veth hands over a tag beside the frame when its other end,
+    /// which may be in another namespace, does not put it in (`skb->vlan_tci`), and the program does not see it.
+    pub(super) fn warn(&self, interface: &str) {
+        if self.is_veth {
+            tracing::warn!(
+                interface,
+                "the fast path takes frames for untagged that the other end of a veth tags beside them: make sure \
+                 that it leaves tags in (there: `ethtool -K PEER txvlan off tx-vlan-stag-hw-insert off`)"
+            );
         }
     }
 
@@ -88,13 +111,20 @@ impl Device {
     }
 }
 
-/// Hardware address, and whether the interface is a part of another.
-fn link(index: u32) -> io::Result<([u8; 6], bool)> {
+/// Hardware address.
+fn mac(attributes: &[u8]) -> io::Result<[u8; 6]> {
     /// `IFLA_ADDRESS`.
     const ADDRESS: u16 = 1;
-    let attributes = netlink::link(index)?;
-    let mac = find(&attributes, ADDRESS).and_then(|address| address.try_into().ok());
-    Ok((mac.ok_or(io::ErrorKind::InvalidData)?, Master::of(&attributes).is_some()))
+    let mac = find(attributes, ADDRESS).and_then(|address| address.try_into().ok());
+    Ok(mac.ok_or(io::ErrorKind::InvalidData)?)
+}
+
+/// Whether a link is of the kind that `ip link` calls by this name, which ends with a zero.
+pub(super) fn is_kind(attributes: &[u8], name: &[u8]) -> bool {
+    /// `IFLA_LINKINFO`, and in it `IFLA_INFO_KIND`.
+    const LINK_INFO: u16 = 18;
+    const KIND: u16 = 1;
+    find(attributes, LINK_INFO).and_then(|info| find(info, KIND)) == Some(name)
 }
 
 /// Features: `rx-vlan-offload`, by the kernel's name, and the same for tags of 802.1ad.

@@ -41,6 +41,9 @@ pub enum FastPathError {
         /// Why.
         source: io::Error,
     },
+    /// The VLAN devices could not be read.
+    #[error("cannot ask for the VLAN devices of the host")]
+    Vlans(#[source] io::Error),
     /// The interface is a part of another.
     #[error(
         "interface {interface} is a port of another one (bridge, bond or VRF), whose rules the fast path would \

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aya::Ebpf;
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
-use portreeve_ebpf::fast_path::{FastInterface, FastPathReason, slot};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use portreeve_ebpf::fast_path::{FastInterface, FastPathReason, Vlan, slot};
 use portreeve_ebpf::names;
 
 use super::super::DatapathError;
@@ -19,6 +19,8 @@ const NONE: FastInterface = FastInterface { index: 0, mac: [0; 3], flags: 0 };
 pub(super) struct Maps {
     slots: Array<MapData, FastInterface>,
     egresses: DevMapHash<MapData>,
+    vlans: HashMap<MapData, Vlan, FastInterface>,
+    tags: HashMap<MapData, u32, Vlan>,
     stats: PerCpuArray<MapData, u64>,
 }
 
@@ -45,13 +47,21 @@ impl Maps {
         Ok(Self {
             slots: map(names::FAST_SLOTS)?.try_into().map_err(failed(names::FAST_SLOTS))?,
             egresses: map(names::FAST_EGRESSES)?.try_into().map_err(failed(names::FAST_EGRESSES))?,
+            vlans: map(names::FAST_VLANS)?.try_into().map_err(failed(names::FAST_VLANS))?,
+            tags: map(names::FAST_TAGS)?.try_into().map_err(failed(names::FAST_TAGS))?,
             stats: map(names::FAST_STATS)?.try_into().map_err(failed(names::FAST_STATS))?,
         })
     }
 
-    /// Makes exactly `wanted`, by index, the interfaces that take part. A way out is there before what
-    /// comes in may take it, and goes after.
-    pub(super) fn set(&mut self, wanted: &BTreeMap<u32, FastInterface>) -> Result<(), FastPathError> {
+    /// Makes exactly `wanted`, by index, the interfaces that take part, with these VLANs on them. A way out is
+    /// there before what comes in may take it, and goes after.
+    pub(super) fn set(
+        &mut self,
+        wanted: &BTreeMap<u32, FastInterface>,
+        vlans: &BTreeMap<Vlan, FastInterface>,
+    ) -> Result<(), FastPathError> {
+        let tags = vlans.iter().map(|(vlan, device)| (device.index, *vlan)).collect();
+        add(&mut self.tags, &tags).map_err(failed(names::FAST_TAGS))?;
         let keys: BTreeMap<u32, u32> =
             wanted.iter().map(|(index, settings)| (settings.egress_key(*index), *index)).collect();
         for (key, index) in &keys {
@@ -61,6 +71,10 @@ impl Maps {
                 self.egresses.insert(*key, *index, None, 0).map_err(failed)?;
             }
         }
+        let failed_vlans = failed(names::FAST_VLANS);
+        add(&mut self.vlans, vlans)
+            .and_then(|()| remove_others(&mut self.vlans, vlans))
+            .map_err(failed_vlans)?;
         let there = self.interfaces()?;
         for index in there.keys().filter(|index| !wanted.contains_key(index)) {
             self.put(slot(*index), &NONE)?;
@@ -77,7 +91,7 @@ impl Maps {
                 Err(source) => return Err(failed(names::FAST_EGRESSES)(source)),
             }
         }
-        Ok(())
+        remove_others(&mut self.tags, &tags).map_err(failed(names::FAST_TAGS))
     }
 
     /// The interfaces that take part, by index.
@@ -101,4 +115,26 @@ impl Maps {
             })
             .collect()
     }
+}
+
+/// Puts in what is not there as it is wanted.
+fn add<K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Result<(), MapError> {
+    for (key, value) in wanted {
+        if !matches!(map.get(key, 0), Ok(found) if found == *value) {
+            map.insert(key, value, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out what is not wanted.
+fn remove_others<K: Pod + Ord, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Result<(), MapError> {
+    let there = map.keys().collect::<Result<Vec<K>, _>>()?;
+    there.iter().filter(|key| !wanted.contains_key(key)).try_for_each(|key| map.remove(key))
 }

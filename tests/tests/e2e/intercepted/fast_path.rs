@@ -72,6 +72,8 @@ fn ensure_on(bed: &Testbed) -> Result<()> {
 
 fn takeovers(_: &Beds) -> Result<()> {
     let mut bed = fast("native")?;
+    let warned = bed.gateway()?.log()?.contains("the other end of a veth");
+    ensure!(warned, "{}", bed.gateway()?.log()?);
     for _ in 0..2 {
         let daemon = bed.gateway()?.take_over()?;
         let old = bed.gateway_mut()?.adopt(daemon);
