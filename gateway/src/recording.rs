@@ -10,10 +10,12 @@
 //!
 //! Deliberately absent: what to do when a recording fails (the session decides), and shipping.
 
+mod budget;
 mod channels;
 mod error;
 mod events;
 mod file;
+mod holding;
 mod inspector;
 pub mod recipient;
 mod sealed_log;

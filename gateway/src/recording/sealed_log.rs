@@ -14,6 +14,7 @@ use portreeve_core::envelope::{Batch, ExitHeader, LogName, Packer, Packet, PtyHe
 use portreeve_core::record::{EventLine, RecordEvent, Source};
 use tracing::{error, warn};
 
+use super::budget::Budget;
 use super::error::RecordingError;
 use super::segment::Segment;
 use super::session_files::SessionFiles;
@@ -74,6 +75,11 @@ impl SealedLog {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What all streams may hold in memory.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.session.budget
     }
 
     /// The newest segment's first file, or where it would be.

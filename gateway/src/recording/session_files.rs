@@ -8,6 +8,7 @@ use portreeve_core::config::daemon::{OnRecordingFailure, SpoolConfig};
 use portreeve_core::envelope::{LogName, RecipientKey};
 use portreeve_core::utc::UtcTime;
 
+use super::budget::Budget;
 use super::error::RecordingError;
 use super::recipient::Recipients;
 use super::space::Space;
@@ -36,6 +37,7 @@ pub(super) struct SessionFiles {
     pub(super) config: Arc<SpoolConfig>,
     pub(super) durability: Durability,
     pub(super) space: Arc<Space>,
+    pub(super) budget: Arc<Budget>,
     pub(super) metrics: Metrics,
     pub(super) has_gap: AtomicBool,
 }

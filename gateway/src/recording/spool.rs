@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::budget::Budget;
 use super::recipient::Recipients;
 use super::session_files::{SessionFiles, Terms};
 use super::space::Space;
@@ -51,6 +52,7 @@ pub struct Spool {
     config: Arc<SpoolConfig>,
     durability: Durability,
     space: Arc<Space>,
+    budget: Arc<Budget>,
     metrics: Metrics,
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
@@ -103,6 +105,7 @@ impl Spool {
         Ok(Self {
             root: dir.into(),
             space: Arc::new(Space::new(dir, config.reserve, Metrics::default())),
+            budget: Arc::new(Budget::new(config.memory)),
             config: Arc::new(config),
             durability,
             metrics: Metrics::default(),
@@ -116,7 +119,8 @@ impl Spool {
     pub fn with(self, config: SpoolConfig, metrics: Metrics) -> Self {
         let space = Arc::new(Space::new(&self.root, config.reserve, metrics.clone()));
         let durability = self.durability.of(config.fsync);
-        Self { durability, space, metrics, config: Arc::new(config), ..self }
+        let budget = Arc::new(Budget::new(config.memory));
+        Self { durability, space, budget, metrics, config: Arc::new(config), ..self }
     }
 
     /// Keeps the metric of its free space true; never returns.
@@ -138,6 +142,7 @@ impl Spool {
             config: Arc::clone(&self.config),
             durability: self.durability.clone(),
             space: Arc::clone(&self.space),
+            budget: Arc::clone(&self.budget),
             metrics: self.metrics.clone(),
             has_gap: AtomicBool::new(false),
         }

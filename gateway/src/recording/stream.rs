@@ -2,7 +2,7 @@
 //!
 //! Invariants: what was added is on its way to the disk when [`BATCH`] bytes of it are there, or
 //! [`SEAL_AFTER`] after it arrived, whichever comes first; at most [`MAX_PENDING`] bytes and one more
-//! message wait in memory, then callers wait; a failed write is told to every later caller. While
+//! message wait in memory, and less when all streams together hold too much ([`super::holding`]), then callers wait; a failed write is told to every later caller. While
 //! nothing arrives nothing runs. Looking at what arrived, sealing and writing happen on the blocking pool, one
 //! batch at a time.
 
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, SetOnce};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::RecordingError;
+use super::holding::Holding;
 use super::inspector::Inspector;
 use super::sealed_log::SealedLog;
 use super::writer::{Inspection, Work, Writer};
@@ -53,6 +54,7 @@ struct Shared {
 
 struct State {
     packer: Packer,
+    holding: Holding,
     /// When the oldest packet that waits was added.
     oldest: Option<Instant>,
     pty: Option<PtyHeader>,
@@ -82,6 +84,7 @@ impl LogStream {
         inspection: Option<Inspection>,
     ) -> Self {
         let state = State {
+            holding: Holding::new(Arc::clone(log.budget())),
             packer,
             oldest: None,
             pty: None,
@@ -103,7 +106,7 @@ impl LogStream {
 
     /// Adds data, waiting while there is no room.
     pub(super) async fn data(&self, source: Source, code: u32, data: &[u8]) -> Result<(), RecordingError> {
-        let mut state = self.room().await?;
+        let mut state = self.room(data.len()).await?;
         let elapsed = self.shared.elapsed();
         self.shared.add(&mut state, Packet { source, code, elapsed: micros(elapsed), data });
         Ok(())
@@ -115,7 +118,9 @@ impl LogStream {
             let progress = self.shared.progress.notified();
             {
                 let state = self.shared.lock();
-                if state.check_open().is_err() || state.packer.pending() < KEEPS_UP {
+                let pending = state.packer.pending();
+                let keeps_up = pending < KEEPS_UP && state.holding.has_room(pending);
+                if state.check_open().is_err() || keeps_up {
                     return;
                 }
             }
@@ -128,7 +133,8 @@ impl LogStream {
         &self,
         line: impl FnOnce(Duration) -> Result<Vec<u8>, RecordingError>,
     ) -> Result<(), RecordingError> {
-        let mut state = self.room().await?;
+        // How long the line is depends on when it is added.
+        let mut state = self.room(0).await?;
         let elapsed = self.shared.elapsed();
         let data = line(elapsed)?;
         let packet = Packet { source: Source::Client, code: 0, elapsed: micros(elapsed), data: &data };
@@ -198,13 +204,14 @@ impl LogStream {
         }
     }
 
-    async fn room(&self) -> Result<MutexGuard<'_, State>, RecordingError> {
+    async fn room(&self, bytes: usize) -> Result<MutexGuard<'_, State>, RecordingError> {
         loop {
             let progress = self.shared.progress.notified();
             {
-                let state = self.shared.lock();
+                let mut state = self.shared.lock();
                 state.check_open()?;
-                if state.packer.pending() < MAX_PENDING {
+                let pending = state.packer.pending();
+                if pending < MAX_PENDING && state.holding.admit(pending, bytes) {
                     return Ok(state);
                 }
             }
@@ -243,6 +250,7 @@ impl State {
 
     fn take(&mut self, spare: Vec<u8>) -> Work {
         let busy = self.packer.pending() >= BATCH;
+        self.holding.sent(self.packer.pending());
         let batch = self.packer.take(spare);
         self.oldest = None;
         let closing = matches!(self.phase, Phase::Closing);
@@ -298,12 +306,26 @@ impl Shared {
         self.lock().look_again = deadline.map(|micros| self.started + Duration::from_micros(micros));
     }
 
+    /// What the writer took is on the disk.
+    fn written(&self) {
+        let mut state = self.lock();
+        let pending = state.packer.pending();
+        state.holding.written(pending);
+        drop(state);
+        self.progress.notify_waiters();
+    }
+
     fn end(&self, phase: Phase) {
         if let Phase::Failed(error) = &phase {
             // Only the first one counts.
             self.session_failure.set(error.clone()).ok();
         }
-        self.lock().phase = phase;
+        let mut state = self.lock();
+        state.phase = phase;
+        // What is left will never be written.
+        drop(state.packer.take(Vec::new()));
+        state.holding.written(0);
+        drop(state);
         self.progress.notify_waiters();
     }
 }
@@ -342,6 +364,7 @@ async fn write_all(shared: Arc<Shared>, log: SealedLog, inspection: Option<Inspe
             Ok(Err(error)) => return shared.end(Phase::Failed(error)),
             Err(_) => return drop(ending),
         };
+        shared.written();
         if let Some(error) = done.ending {
             // Only the first one counts.
             shared.session_failure.set(error).ok();

@@ -12,13 +12,16 @@ use portreeve_core::envelope::{Batch, Header, OpenError, Opener, RecipientPrivat
 use portreeve_core::inspection::ChannelInspector;
 use portreeve_core::record::{EventLine, Pty, WITHHELD};
 
+use super::budget::Budget;
 use super::file::{Head, SealedFile, Sink, disk_sink};
 use super::recipient::Recipients;
 use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
 use super::*;
 use crate::metrics::Metrics;
 
+mod crash;
 mod gaps;
+mod memory;
 mod segments;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
@@ -394,6 +397,10 @@ impl Sink for StallingSink {
 }
 
 fn stream_into(sink: Box<dyn Sink>) -> LogStream {
+    stream_within(sink, &Arc::new(Budget::new(1 << 30)))
+}
+
+fn stream_within(sink: Box<dyn Sink>, budget: &Arc<Budget>) -> LogStream {
     let head = Head {
         started: UtcTime::from_unix_seconds(1_700_000_000),
         log: LogName::Channel(CHANNEL),
@@ -401,7 +408,8 @@ fn stream_into(sink: Box<dyn Sink>) -> LogStream {
     };
     let file = SealedFile::new(Path::new("/spool/channel-0.log"), &private_key().recipient_key(), head, sink);
     let scratch = tempfile::tempdir().unwrap();
-    let log = SealedLog::single(file.unwrap(), session_files(scratch.path(), head.started));
+    let files = SessionFiles { budget: Arc::clone(budget), ..session_files(scratch.path(), head.started) };
+    let log = SealedLog::single(file.unwrap(), files);
     LogStream::start(log, Packer::default(), Instant::now(), SessionFailure::default(), None)
 }
 

@@ -403,6 +403,7 @@ mod tests {
                     segment_time: Duration::from_hours(1),
                     fsync: Fsync::Second,
                     reserve: 256 << 20,
+                    memory: 256 << 20,
                 },
                 retention: Retention::default(),
             },
@@ -438,6 +439,7 @@ mod tests {
             segment_time = "5m"
             fsync = "never"
             reserve = "0"
+            memory = "1GiB"
             break_glass_unrecorded = true
             [datapath]
             interfaces = ["lan0", "lan1.7", "lan2"]
@@ -485,6 +487,7 @@ mod tests {
                     segment_time: Duration::from_mins(5),
                     fsync: Fsync::Never,
                     reserve: 0,
+                    memory: 1 << 30,
                 },
                 retention: Retention::default(),
             },

@@ -9,6 +9,7 @@ const SMALL: SpoolConfig = SpoolConfig {
     segment_time: Duration::from_hours(1),
     fsync: Fsync::Second,
     reserve: 0,
+    memory: 256 << 20,
 };
 
 async fn recorder_of(dir: &Path, config: SpoolConfig, terms: impl Into<Terms>) -> Recorder {

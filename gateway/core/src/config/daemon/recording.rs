@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "segment_time",
     "fsync",
     "reserve",
+    "memory",
     "break_glass_unrecorded",
     "keep",
     "keep_bytes",
@@ -59,6 +60,8 @@ pub struct SpoolConfig {
     pub fsync: Fsync,
     /// Free bytes of the file system that only break-glass identities may use (default 256 MiB).
     pub reserve: u64,
+    /// Bytes that all recordings together may hold in memory beside a first 256 KiB of each log (default 256 MiB).
+    pub memory: u64,
 }
 
 /// When what was written is brought to the disk, so that it outlives a loss of power.
@@ -88,6 +91,7 @@ impl Default for SpoolConfig {
             segment_time: Duration::from_hours(1),
             fsync: Fsync::Second,
             reserve: 256 << 20,
+            memory: 256 << 20,
         }
     }
 }
@@ -105,10 +109,8 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
         segment_size: read_segment_size(section, default.segment_size),
         segment_time: section.duration("segment_time", default.segment_time),
         fsync: fsync.unwrap_or(default.fsync),
-        reserve: section
-            .find("reserve")
-            .and_then(|node| section.problems.parsed(node, size::parse))
-            .unwrap_or(default.reserve),
+        reserve: read_size(section, "reserve", default.reserve),
+        memory: read_size(section, "memory", default.memory),
     };
     Some(RecordingConfig {
         recipient_key_files: recipient_key_files?,
@@ -147,6 +149,10 @@ fn read_recipients(root: Section<'_>, section: Section<'_>) -> Option<Vec<PathBu
         Some(file)
     };
     nodes.iter().map(&mut unique).collect()
+}
+
+fn read_size(section: Section<'_>, key: &str, default: u64) -> u64 {
+    section.find(key).and_then(|node| section.problems.parsed(node, size::parse)).unwrap_or(default)
 }
 
 fn read_segment_size(section: Section<'_>, default: u64) -> u64 {
