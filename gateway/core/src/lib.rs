@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
+pub mod access_event;
 pub mod access_group;
 pub mod asciicast;
 pub mod certificate;

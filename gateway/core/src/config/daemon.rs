@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access_export::{self, AccessExport};
 use super::reader::{Object, Problems};
 use super::shipping::{self, Destination};
 use super::tree::{self, Node};
@@ -53,6 +54,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// Where access events go beside it.
+    pub access_exports: Vec<AccessExport>,
     /// Bounds on what one source may cost.
     pub limits: Limits,
     /// Where finished recordings are copied to.
@@ -171,6 +174,7 @@ fn read(root: Section<'_>) -> Option<Config> {
     let downstream = root.section("downstream", &["host_certificates"]);
     let upstream = root.section("upstream", &["connect_timeout", "handshake_timeout"]);
     let metrics = root.section("metrics", &["listen"]);
+    let access_log = root.section("access_log", &["path", "export"]);
     let limits = root.section(
         "limits",
         &[
@@ -188,7 +192,8 @@ fn read(root: Section<'_>) -> Option<Config> {
             handshake_timeout: upstream.duration("handshake_timeout", Duration::from_secs(30)),
         },
         metrics_listen: metrics.find("listen").and_then(|node| read_listen(node, root.problems)),
-        access_log: read_access_log(root),
+        access_log: read_access_log(access_log),
+        access_exports: access_export::read(access_log.list("export"), root.problems),
         limits: Limits {
             handshake_timeout: limits.duration("handshake_timeout", Duration::from_secs(30)),
             handshakes_per_source: limits.count("handshakes_per_source", 32),
@@ -200,7 +205,7 @@ fn read(root: Section<'_>) -> Option<Config> {
         recording: recording?,
         state_dir,
         policy_file,
-        ship: shipping::read_destinations(root.ship(), root.problems),
+        ship: shipping::read_destinations(root.list("ship"), root.problems),
     };
     Some(config)
 }
@@ -273,8 +278,7 @@ fn read_fast_path(section: Section<'_>, interfaces: &[String]) -> BTreeMap<Strin
     modes
 }
 
-fn read_access_log(root: Section<'_>) -> AccessLog {
-    let section = root.section("access_log", &["path"]);
+fn read_access_log(section: Section<'_>) -> AccessLog {
     let log = section.find("path").and_then(|node| {
         section.problems.parsed(node, |text| match text {
             "-" => Ok(AccessLog::Stdout),
@@ -327,9 +331,8 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// The tables of `[[ship]]`.
-    fn ship(self) -> &'t [Node<'t>] {
-        self.table.map_or(&[], |root| root.list("ship"))
+    fn list(self, key: &str) -> &'t [Node<'t>] {
+        self.table.map_or(&[], |table| table.list(key))
     }
 
     fn flag(self, key: &str) -> bool {
@@ -409,6 +412,7 @@ mod tests {
             },
             metrics_listen: None,
             access_log: AccessLog::Stdout,
+            access_exports: Vec::new(),
             limits: Limits {
                 handshake_timeout: Duration::from_secs(30),
                 handshakes_per_source: 32,
@@ -493,6 +497,7 @@ mod tests {
             },
             metrics_listen: Some("[::]:9470".parse().unwrap()),
             access_log: AccessLog::File("/var/log/access.json".into()),
+            access_exports: Vec::new(),
             limits: Limits {
                 handshake_timeout: Duration::from_secs(2),
                 handshakes_per_source: 1,

@@ -5,6 +5,7 @@
 //! Deliberately absent: reading files and looking at the machine. Whether an interface or a key
 //! file exists is seen by whoever uses it.
 
+pub mod access_export;
 pub mod agreement;
 pub mod daemon;
 pub mod duration;
