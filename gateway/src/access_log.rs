@@ -5,6 +5,8 @@
 //! cannot be written whole is counted and named in the daemon's log; what a full disk left of a line does
 //! not run into the next one.
 
+mod export;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -12,11 +14,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use portreeve_core::config::access_export::AccessExport;
 use portreeve_core::config::daemon::AccessLog as Destination;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use self::export::Exports;
+pub use self::export::{ExportConfigError, Exporter};
 use crate::metrics::Metrics;
 
 /// Lines that may wait for the writer; one takes less than a kibibyte as a rule.
@@ -101,6 +106,8 @@ pub struct AccessLog {
     destination: Destination,
     /// What the writer goes on with, after a rotation.
     reopened: Arc<Mutex<Option<File>>>,
+    /// Where lines go beside it.
+    exports: Option<Exports>,
     metrics: Metrics,
 }
 
@@ -121,7 +128,7 @@ impl AccessLog {
     pub fn open(destination: Destination, metrics: Metrics) -> Result<Self, AccessLogError> {
         let mut lines = Lines { out: open(&destination)?, line_begun: false };
         let (queue, mut orders) = mpsc::channel(QUEUED_LINES);
-        let log = Self { queue, destination, reopened: Arc::default(), metrics };
+        let log = Self { queue, destination, reopened: Arc::default(), exports: None, metrics };
         let (reopened, metrics) = (Arc::clone(&log.reopened), log.metrics.clone());
         let write = move || {
             while let Some(order) = orders.blocking_recv() {
@@ -146,6 +153,16 @@ impl AccessLog {
         }
     }
 
+    /// Exports events too, as far as the tasks that this returns run.
+    ///
+    /// # Errors
+    /// [`ExportConfigError`].
+    pub fn export(&mut self, exports: &[AccessExport]) -> Result<Vec<Exporter>, ExportConfigError> {
+        let (exports, exporters) = Exports::open(exports, &self.metrics.exports)?;
+        self.exports = Some(exports);
+        Ok(exporters)
+    }
+
     /// Opens the file anew, for log rotation; on failure the old file stays in use.
     ///
     /// # Errors
@@ -160,6 +177,9 @@ impl AccessLog {
     pub fn write(&self, event: &AccessEvent) {
         let queued = match serde_json::to_vec(event) {
             Ok(mut line) => {
+                if let Some(exports) = &self.exports {
+                    exports.offer(&line);
+                }
                 line.push(b'\n');
                 let order = Order::Write { session: event.session.clone(), line };
                 self.queue.try_send(order).map_err(io::Error::other)
@@ -176,6 +196,9 @@ impl AccessLog {
         let (done, written) = oneshot::channel();
         if self.queue.send(Order::Flush(done)).await.is_ok() {
             written.await.ok();
+        }
+        if let Some(exports) = &self.exports {
+            exports.flush().await;
         }
     }
 }

@@ -73,14 +73,16 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
         (None, _) => None,
     };
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
-    let gateway = Arc::new(gateway(config, policy, Metrics::default())?);
+    let mut gateway = gateway(config, policy, Metrics::default())?;
+    let exporters = gateway.access_log.export(&gateway.config.access_exports)?;
+    let gateway = Arc::new(gateway);
     let control = Control::bind(&gateway.config.state_dir)?;
     let shipping = {
         let Config { recording, ship, .. } = &gateway.config;
         let metrics = gateway.metrics.ship.clone();
         Shipping::open(&recording.spool_dir, ship.clone(), recording.retention, metrics)?
     };
-    let mut edges = Edges { signals, watch, control, endpoint, shipping };
+    let mut edges = Edges { signals, watch, control, endpoint, shipping, exporters };
 
     // From before they are attached, so that no change is missed.
     let interfaces = Interfaces::watch()?;

@@ -3,6 +3,7 @@
 //! Labels are closed enums, and names of network policies: never a user, target, session or address. Names and types are held by a
 //! golden file, because dashboards depend on them.
 
+mod export;
 mod ship;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use export::ExportMetrics;
 pub use ship::{ShipMetrics, Waiting};
 
 /// How a connection ended.
@@ -152,6 +154,8 @@ pub struct Metrics {
     policy_rejected: Gauge,
     /// Shipping of recordings.
     pub ship: ShipMetrics,
+    /// Exports of access events.
+    pub exports: ExportMetrics,
 }
 
 /// One session that is relaying, until it is dropped.
@@ -198,6 +202,7 @@ impl Default for Metrics {
             policy_generation: Gauge::default(),
             policy_rejected: Gauge::default(),
             ship: ShipMetrics::default(),
+            exports: ExportMetrics::default(),
         }
     }
 }
@@ -284,6 +289,7 @@ impl Metrics {
             self.policy_rejected.clone(),
         );
         self.ship.register(r);
+        self.exports.register(r);
     }
 
     /// Counts one connection.
@@ -394,6 +400,8 @@ mod tests {
         metrics.login_duration.observe(0.1);
         metrics.ship.shipped("s3", 5);
         metrics.ship.failed("s3");
+        metrics.exports.sent("syslog", 1);
+        metrics.exports.dropped("syslog", 1);
         metrics.ship.waiting("s3", Waiting::default());
         let kernel = || KernelCounters {
             packets: vec![("steered_new", 3)],

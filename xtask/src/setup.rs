@@ -18,8 +18,9 @@ use self::plan::{CargoTool, Needs, Plan};
 use self::toolchain::KernelCompiler;
 use crate::workspace::{self, require};
 
-/// Units that Debian would start, and enable for the next boot, with openssh-server.
-const SSH_UNITS: &[&str] = &["ssh.service", "ssh.socket"];
+/// Units that Debian would start, and enable for the next boot, with a package.
+const UNITS: &[(&str, &[&str])] =
+    &[("openssh-server", &["ssh.service", "ssh.socket"]), ("rsyslog", &["rsyslog.service"])];
 
 /// Arguments of `cargo xtask setup`.
 #[derive(Debug, clap::Args)]
@@ -66,15 +67,17 @@ fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("setup: installing Debian packages: {}", packages.join(" "));
-    let keep_ssh_off = packages.contains(&"openssh-server") && Path::new("/run/systemd/system").exists();
-    if keep_ssh_off {
-        println!("setup: keeping the new sshd off: `systemctl enable --now ssh` starts it");
-        require(Command::new("systemctl").args(["mask", "--runtime"]).args(SSH_UNITS))?;
+    let booted = Path::new("/run/systemd/system").exists();
+    let brought = UNITS.iter().filter(|(package, _)| booted && packages.contains(package));
+    let units: Vec<&str> = brought.flat_map(|(_, units)| units.iter().copied()).collect();
+    if !units.is_empty() {
+        println!("setup: keeping off what would start with them: {}", units.join(" "));
+        require(Command::new("systemctl").args(["mask", "--runtime"]).args(&units))?;
     }
     let installed = install_or_update_first(packages);
-    if keep_ssh_off {
-        require(Command::new("systemctl").args(["unmask", "--runtime"]).args(SSH_UNITS))?;
-        require(Command::new("systemctl").arg("disable").args(SSH_UNITS))?;
+    if !units.is_empty() {
+        require(Command::new("systemctl").args(["unmask", "--runtime"]).args(&units))?;
+        require(Command::new("systemctl").arg("disable").args(&units))?;
     }
     installed
 }

@@ -13,6 +13,7 @@ use super::signals::{Signals, Told};
 use super::succession::{self, Order, Step};
 use super::takeover::Terms;
 use super::{counters, reload, shutdown};
+use crate::access_log::Exporter;
 use crate::control::Control;
 use crate::datapath::{BlockedFlows, Datapath};
 use crate::http::{Endpoint, Readiness};
@@ -31,6 +32,8 @@ pub(super) struct Edges {
     pub(super) endpoint: Option<Endpoint>,
     /// Where finished recordings go.
     pub(super) shipping: Shipping,
+    /// What sends access events on.
+    pub(super) exporters: Vec<Exporter>,
 }
 
 /// A gateway that steers, or drains.
@@ -82,6 +85,9 @@ impl Daemon {
             charged.spawn(endpoint.serve(exposition, ready.clone()));
         }
         charged.spawn(edges.shipping.run());
+        for exporter in edges.exporters {
+            background.spawn(exporter.run());
+        }
         let (changed, policy_changes) = mpsc::channel(1);
         background.spawn(edges.watch.report(changed));
         background.spawn(gateway.spool.clone().watch_space());

@@ -1,7 +1,7 @@
-//! Shipping to real destinations on loopback: an S3 server (`s3s-fs`, which checks signatures, digests of bodies and
-//! checksums), and an HTTP server that misbehaves.
+//! Shipping and exporting to real destinations on loopback: an S3 server (`s3s-fs`, which checks signatures, digests of
+//! bodies and checksums), an HTTP server that misbehaves, and rsyslog.
 //!
-//! Run by `cargo xtask test e2e`, which installs the S3 server: the tests are ignored elsewhere. Some kill a process that
+//! Run by `cargo xtask test e2e`, which installs the servers: the tests are ignored elsewhere. Some kill a process that
 //! ships: this program again, in the role of [`process`].
 
 #![expect(clippy::unwrap_used, reason = "a test program: a step that fails is a test that fails")]
@@ -10,6 +10,7 @@ mod bed;
 mod http;
 mod process;
 mod s3;
+mod syslog;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,6 @@ fn main() -> ExitCode {
         })
         .with_ignored_flag(true)
     };
-    let trials = s3::TESTS.iter().chain(http::TESTS).map(trial).collect();
+    let trials = s3::TESTS.iter().chain(http::TESTS).chain(syslog::TESTS).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

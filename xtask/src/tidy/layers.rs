@@ -42,6 +42,7 @@ const CORE: &[Row] = &[
     row("prefix", &[]),
     row("suggest", &[]),
     row("utc", &[]),
+    row("access_event", &[VALUES]),
     row("geo", &[VALUES]),
     row("identity", &[VALUES]),
     row("target", &[VALUES]),
@@ -62,7 +63,7 @@ const CORE: &[Row] = &[
     row("command", &[&["envelope", "inspection", "record"]]),
     row("fuzz_entry", &[&["infrastructure", "record", "transfer"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
-    row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["snapshot"]]),
+    row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "snapshot"]]),
     row("shipping", &[VALUES, &["config"]]),
 ];
 

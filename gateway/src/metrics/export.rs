@@ -1,0 +1,46 @@
+//! Metrics of exported access events, by kind of export.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Label set with one kind of export: `syslog`, `http`, `otlp`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ExportLabel {
+    kind: &'static str,
+}
+
+/// Metrics of exports; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct ExportMetrics {
+    sent: Family<ExportLabel, Counter>,
+    dropped: Family<ExportLabel, Counter>,
+}
+
+impl ExportMetrics {
+    pub(super) fn register(&self, r: &mut Registry) {
+        r.register(
+            "access_events_exported",
+            "Access events that exports have sent, by kind",
+            self.sent.clone(),
+        );
+        let help = "Access events that exports had no room for, or were refused for good, by kind";
+        r.register("access_events_dropped", help, self.dropped.clone());
+    }
+
+    /// Counts events that were sent.
+    pub fn sent(&self, kind: &'static str, events: usize) {
+        self.sent.get_or_create(&ExportLabel { kind }).inc_by(events as u64);
+    }
+
+    /// Counts events that are lost to an export.
+    pub fn dropped(&self, kind: &'static str, events: usize) {
+        self.dropped.get_or_create(&ExportLabel { kind }).inc_by(events as u64);
+    }
+
+    /// Events that are lost to exports of a kind.
+    pub fn lost(&self, kind: &'static str) -> u64 {
+        self.dropped.get_or_create(&ExportLabel { kind }).get()
+    }
+}
