@@ -116,7 +116,8 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
         host_signer: host_ca.map(HostSigner::new),
         recipients: RecipientKeys::open(&config.recording.recipient_key_files)?,
         spool: Spool::open(&config.recording.spool_dir)?
-            .with(config.recording.spool.clone(), metrics.clone()),
+            .with(config.recording.spool.clone(), metrics.clone())
+            .keeping(config.recording.input.clone()),
         registry: Arc::new(Registry::default()),
         access_log: AccessLog::open(config.access_log.clone(), metrics.clone())?,
         metrics,

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use portreeve_core::command::InputRules;
 use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::envelope::{ExitHeader, LogName, Packer, Packet};
 use portreeve_core::id::SessionId;
@@ -61,6 +62,7 @@ struct Reserved {
     events: SealedLog,
     directory: SessionDirectory,
     files: Arc<SessionFiles>,
+    input: Arc<InputRules>,
     start: Start,
 }
 
@@ -86,6 +88,7 @@ struct Recording {
     start: Start,
     command_logging: bool,
     rights: TransferRights,
+    input: Arc<InputRules>,
     events: EventsFile,
     channels: Channels,
     failure: SessionFailure,
@@ -122,7 +125,8 @@ impl Recorder {
             let files = Arc::new(spool.session_files(directory.path(), start.wall, terms));
             let events = SealedLog::create(Arc::clone(&files), LogName::Events)?;
             directory.lock().map_err(failed)?;
-            Ok(Reservation(Some(Reserved { events, directory, files, start })))
+            let input = Arc::clone(spool.input());
+            Ok(Reservation(Some(Reserved { events, directory, files, input, start })))
         });
         reserved.await.unwrap_or(Err(stopped))
     }
@@ -135,7 +139,7 @@ impl Recorder {
     pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
         let Some(session) = &self.session else { return Ok(()) };
         session.check()?;
-        session.events.add(event).await?;
+        session.events.add(&session.input.masks.apply_event(event)).await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
         match event {
             RecordEvent::ChannelOpen { channel, kind, .. } => session.open_channel(*channel, kind).await,
@@ -238,7 +242,7 @@ impl Reservation {
         command_logging: bool,
         rights: TransferRights,
     ) -> Result<Recorder, RecordingError> {
-        let Some(Reserved { mut events, mut directory, files, start }) = self.0 else {
+        let Some(Reserved { mut events, mut directory, files, input, start }) = self.0 else {
             return Ok(Recorder::unrecorded());
         };
         let mut packer = Packer::default();
@@ -258,6 +262,7 @@ impl Reservation {
             start,
             command_logging,
             rights,
+            input,
             events: EventsFile::new(
                 LogStream::start(events, packer, start.monotonic, Arc::clone(&failure), None),
                 start,
@@ -290,7 +295,8 @@ impl Recording {
         let created =
             tokio::task::spawn_blocking(move || SealedLog::add(files, LogName::Channel(channel), now));
         let log = created.await.unwrap_or(Err(stopped))?;
-        let inspection = Inspection { inspector: Inspector::new(self.rights), found: self.events.clone() };
+        let inspector = Inspector::new(self.rights, Arc::clone(&self.input));
+        let inspection = Inspection { inspector, found: self.events.clone() };
         let failure = Arc::clone(&self.failure);
         Ok(LogStream::start(log, Packer::default(), self.start.monotonic, failure, Some(inspection)))
     }

@@ -4,6 +4,9 @@
 //! data; the looking itself is done by state machines of the core, where the file is written, so that it slows
 //! neither the relay nor other channels.
 
+use std::sync::Arc;
+
+use portreeve_core::command::{InputRules, TerminalInspector};
 use portreeve_core::envelope::Batch;
 use portreeve_core::infrastructure::TransferRights;
 use portreeve_core::inspection::ChannelInspector;
@@ -15,6 +18,10 @@ pub(super) struct Inspector {
     machine: Option<Box<dyn ChannelInspector>>,
     /// What the session may do with files.
     rights: TransferRights,
+    /// What is kept of input to a terminal.
+    input: Arc<InputRules>,
+    /// The size of the terminal, if the channel has one.
+    window: Option<(u32, u32)>,
 }
 
 /// What was seen in some packets.
@@ -28,23 +35,47 @@ pub(super) struct Inspected {
 
 impl Inspector {
     /// Looks at a channel that was not asked for anything yet.
-    pub(super) const fn new(rights: TransferRights) -> Self {
-        Self { machine: None, rights }
+    pub(super) const fn new(rights: TransferRights, input: Arc<InputRules>) -> Self {
+        Self { machine: None, rights, input, window: None }
     }
 
     /// Looks with `machine`, whatever is asked for.
     #[cfg(test)]
     pub(super) fn with(machine: Box<dyn ChannelInspector>) -> Self {
-        Self { machine: Some(machine), rights: TransferRights::ALL }
+        Self { machine: Some(machine), ..Self::new(TransferRights::ALL, Arc::default()) }
     }
 
     /// Tells what was asked for on the channel.
     pub(super) fn request(&mut self, event: &RecordEvent) {
         match &mut self.machine {
             Some(machine) => machine.request(event),
-            None => {
+            None => self.choose(event),
+        }
+    }
+
+    /// A command may move files, whether or not it has a terminal; without a terminal no input is held.
+    fn choose(&mut self, event: &RecordEvent) {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other requests start no program on a terminal"
+        )]
+        match event {
+            RecordEvent::Pty { pty, .. } => self.window = Some((pty.width, pty.height)),
+            RecordEvent::WindowChange { width, height, .. } if self.window.is_some() => {
+                self.window = Some((*width, *height));
+            }
+            RecordEvent::Shell { channel } | RecordEvent::Exec { channel, .. } => {
                 let transfers = TransferInspector::for_request(event, self.rights);
-                self.machine = transfers.map(|machine| Box::new(machine) as Box<dyn ChannelInspector>);
+                let terminal = || {
+                    let (columns, rows) = self.window?;
+                    let rules = InputRules::clone(&self.input);
+                    Some(Box::new(TerminalInspector::new(*channel, columns, rows, rules)) as Box<_>)
+                };
+                self.machine = transfers.map(|machine| Box::new(machine) as Box<_>).or_else(terminal);
+            }
+            _ => {
+                let transfers = TransferInspector::for_request(event, self.rights);
+                self.machine = transfers.map(|machine| Box::new(machine) as Box<_>);
             }
         }
     }

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use portreeve_core::command::InputRules;
 use portreeve_core::config::daemon::SpoolConfig;
 use portreeve_core::id::SessionId;
 use portreeve_core::utc::UtcTime;
@@ -57,6 +58,7 @@ pub struct Spool {
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
+    input: Arc<InputRules>,
 }
 
 /// Why a spool cannot be used.
@@ -109,6 +111,7 @@ impl Spool {
             config: Arc::new(config),
             durability,
             metrics: Metrics::default(),
+            input: Arc::default(),
             closed_leftovers,
             writing: watch::Sender::default(),
         })
@@ -131,6 +134,16 @@ impl Spool {
             tokio::task::spawn_blocking(move || space.free()).await.ok();
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The same spool, which keeps of input what `rules` say.
+    #[must_use]
+    pub fn keeping(self, rules: InputRules) -> Self {
+        Self { input: Arc::new(rules), ..self }
+    }
+
+    pub(super) const fn input(&self) -> &Arc<InputRules> {
+        &self.input
     }
 
     /// What the logs of a session in `directory` have in common.

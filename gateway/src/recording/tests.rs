@@ -146,7 +146,7 @@ async fn a_session_leaves_finished_files_that_open() {
         recorder.event(event).await.unwrap();
     }
     recorder.data(CHANNEL, Source::Client, 0, b"in").await.unwrap();
-    recorder.data(CHANNEL, Source::Target, 0, b"out").await.unwrap();
+    recorder.data(CHANNEL, Source::Target, 0, b"inout").await.unwrap();
     recorder.data(CHANNEL, Source::Target, 1, b"err").await.unwrap();
     recorder.data(ChannelNumber(1), Source::Target, 0, b"not kept").await.unwrap();
     recorder.event(&RecordEvent::Exit { channel: CHANNEL, exit: Exit::Status(7) }).await.unwrap();
@@ -158,9 +158,9 @@ async fn a_session_leaves_finished_files_that_open() {
     let channel = open(&session.join("channel-0.log"));
     channel.end.as_ref().unwrap();
     assert_eq!(Opened::of(Source::Client, &channel), b"in");
-    assert_eq!(Opened::of(Source::Target, &channel), b"outerr");
+    assert_eq!(Opened::of(Source::Target, &channel), b"inouterr");
     assert_eq!(channel.packets[2].1, 1);
-    assert_eq!(channel.header.data_size, 8);
+    assert_eq!(channel.header.data_size, 10);
     assert_eq!(channel.header.blocks, Some(1));
     assert_eq!(channel.header.pty.unwrap().width, 80);
     assert_eq!(channel.header.exit_data.unwrap().status, Some(7));

@@ -63,7 +63,7 @@ const CORE: &[Row] = &[
     row("command", &[&["envelope", "inspection", "record"]]),
     row("fuzz_entry", &[&["infrastructure", "record", "transfer"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
-    row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "snapshot"]]),
+    row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "command", "snapshot"]]),
     row("shipping", &[VALUES, &["config"]]),
 ];
 

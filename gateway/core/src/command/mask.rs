@@ -3,10 +3,12 @@
 //! Masks are for what was typed and for commands. What a program writes is not touched: it comes in pieces of
 //! any size, and its place on a screen is not its place in the stream.
 
+use std::borrow::Cow;
+
 use regex::Regex;
 use regex::bytes::Regex as BytesRegex;
 
-use crate::record::Text;
+use crate::record::{RecordEvent, Text};
 
 /// What stands for a text that matched.
 const MASKED: &str = "[masked]";
@@ -72,9 +74,18 @@ impl Masks {
         })
     }
 
-    /// [`Masks::apply`] for a text of an event.
-    pub fn apply_text(&self, text: &Text) -> Text {
-        Text(self.apply(&text.0))
+    /// `event` with what users wrote masked: the command of `Exec` and the value of `Env`.
+    pub fn apply_event<'e>(&self, event: &'e RecordEvent) -> Cow<'e, RecordEvent> {
+        let mut masked = event.clone();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other events hold nothing that users wrote")]
+        match &mut masked {
+            _ if self.is_empty() => return Cow::Borrowed(event),
+            RecordEvent::Exec { command: text, .. } | RecordEvent::Env { value: text, .. } => {
+                *text = Text(self.apply(&text.0));
+            }
+            _ => return Cow::Borrowed(event),
+        }
+        Cow::Owned(masked)
     }
 }
 
@@ -100,6 +111,7 @@ impl MaskedInput {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::ChannelNumber;
 
     fn masks() -> Masks {
         Masks::new(vec![Mask::new("(?i)token=\\S+").unwrap(), Mask::new("AKIA[0-9A-Z]{16}").unwrap()])
@@ -120,6 +132,16 @@ mod tests {
         assert_eq!(out, b"x [masked]\r");
         input.flush(&masks(), &mut out);
         assert_eq!(out, b"x [masked]\rls");
+    }
+
+    #[test]
+    fn commands_and_variables_of_events_are_masked() {
+        let exec = RecordEvent::Exec { channel: ChannelNumber(0), command: "x token=1".into() };
+        let masked = RecordEvent::Exec { channel: ChannelNumber(0), command: "x [masked]".into() };
+        assert_eq!(*masks().apply_event(&exec), masked);
+        assert_eq!(*Masks::default().apply_event(&exec), exec);
+        let shell = RecordEvent::Shell { channel: ChannelNumber(0) };
+        assert_eq!(*masks().apply_event(&shell), shell);
     }
 
     #[test]

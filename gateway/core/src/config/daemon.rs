@@ -365,6 +365,7 @@ impl<'t> Section<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{InputRules, Mask, Masks, UnechoedInput};
     use crate::config::shipping::Retention;
 
     const LEAST: &str = "[datapath]\ninterfaces = [\"eth0\"]\n[recording]\nrecipient_key_file = \"/k.pub\"\n";
@@ -408,6 +409,7 @@ mod tests {
                     reserve: 256 << 20,
                     memory: 256 << 20,
                 },
+                input: InputRules::default(),
                 retention: Retention::default(),
             },
             metrics_listen: None,
@@ -445,6 +447,8 @@ mod tests {
             reserve = "0"
             memory = "1GiB"
             break_glass_unrecorded = true
+            unechoed_input = "keep"
+            mask = ["token=\\S+"]
             [datapath]
             interfaces = ["lan0", "lan1.7", "lan2"]
             pin_dir = "/bpf/x"
@@ -492,6 +496,10 @@ mod tests {
                     fsync: Fsync::Never,
                     reserve: 0,
                     memory: 1 << 30,
+                },
+                input: InputRules {
+                    unechoed: UnechoedInput::Keep,
+                    masks: Masks::new(vec![Mask::new("token=\\S+").unwrap()]),
                 },
                 retention: Retention::default(),
             },

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Section, absolute};
+use crate::command::{InputRules, Mask, Masks, UnechoedInput};
 use crate::config::shipping::{self, Retention};
 use crate::config::size;
 use crate::config::tree::Node;
@@ -21,6 +22,8 @@ const KEYS: &[&str] = &[
     "reserve",
     "memory",
     "break_glass_unrecorded",
+    "unechoed_input",
+    "mask",
     "keep",
     "keep_bytes",
     "delete_unshipped",
@@ -45,6 +48,8 @@ pub struct RecordingConfig {
     pub break_glass_unrecorded: bool,
     /// How the spool writes.
     pub spool: SpoolConfig,
+    /// What is kept of what users type.
+    pub input: InputRules,
     /// When finished recordings are deleted.
     pub retention: Retention,
 }
@@ -118,10 +123,19 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
         on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
         break_glass_unrecorded: section.flag("break_glass_unrecorded"),
         spool,
+        input: read_input(section),
         retention: section.table.map_or_else(Retention::default, |table| {
             shipping::read_retention(&table, section.problems, root.find("ship").is_some())
         }),
     })
+}
+
+fn read_input(section: Section<'_>) -> InputRules {
+    let words = [("omit", UnechoedInput::Omit), ("keep", UnechoedInput::Keep)];
+    let unechoed = section.find("unechoed_input").and_then(|node| section.problems.word(node, &words));
+    let masks = section.find("mask").map_or(&[][..], |node| section.problems.list(node));
+    let masks = masks.iter().filter_map(|node| section.problems.parsed(node, Mask::new));
+    InputRules { unechoed: unechoed.unwrap_or_default(), masks: Masks::new(masks.collect()) }
 }
 
 /// One of the two keys, and each file once.
