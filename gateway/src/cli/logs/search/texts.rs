@@ -23,7 +23,7 @@ pub(super) enum Place {
 }
 
 /// Fields of events about files that are no texts of theirs.
-const NO_TEXTS: &[&str] = &["event", "time", "direction"];
+const NO_TEXTS: &[&str] = &["event", "time", "protocol", "direction", "change", "result", "sha256_missing"];
 
 impl Place {
     /// As it is asked for.
