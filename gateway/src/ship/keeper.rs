@@ -2,7 +2,7 @@
 //!
 //! Before that it appends a line for each session to `SPOOL/shipped.log` and syncs it, so that a session that
 //! was deleted can be told from one that was removed. A deletion is one rename, then what is left is cleared; a
-//! crash in between leaves nothing that could be taken for a session. The newest head stays.
+//! crash in between leaves nothing that could be taken for a session. Heads stay.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -103,12 +103,10 @@ impl Keeper {
         Ok(sessions)
     }
 
-    /// Everything that is finished.
+    /// Every finished session.
     fn candidates(&mut self, now: SystemTime) -> io::Result<Vec<Candidate>> {
         let mut items = source::items(&self.ground.spool)?;
-        if let Some(newest @ Item::Head { .. }) = items.last().cloned() {
-            items.remove(&newest);
-        }
+        items.retain(|item| matches!(item, Item::Session { .. }));
         let mut required: Option<BTreeSet<Item>> = None;
         for destination in self.destinations.iter().filter(|destination| destination.required) {
             let confirmed = self.ground.state.known(&destination.name)?.confirmed;

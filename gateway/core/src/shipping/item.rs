@@ -18,10 +18,10 @@ pub enum Item {
         /// The session's id.
         id: String,
     },
-    /// A head.
+    /// A file of `heads/`: a head, or a succession of keys.
     Head {
-        /// Its number in the chain.
-        sequence: u64,
+        /// Its name without `.json`.
+        name: String,
     },
 }
 
@@ -39,23 +39,25 @@ impl Item {
         Some(Self::Session { started: number(started)?, id: id.to_owned() })
     }
 
-    /// A file of `heads/`, if that is its name: a number and `.json`.
-    pub fn head(name: &str) -> Option<Self> {
-        number(name.strip_suffix(".json")?).map(|sequence| Self::Head { sequence })
+    /// A file of `heads/`, if that is its name: lower-case letters, digits and `-`, and `.json`.
+    pub fn head(file: &str) -> Option<Self> {
+        let name = file.strip_suffix(".json")?;
+        let good = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'-');
+        (!name.is_empty() && name.bytes().all(good)).then(|| Self::Head { name: name.to_owned() })
     }
 
     /// Where it is below the spool.
     pub fn path(&self) -> String {
         match self {
             Self::Session { .. } => self.to_string(),
-            Self::Head { sequence } => format!("{HEADS}/{sequence}.json"),
+            Self::Head { name } => format!("{HEADS}/{name}.json"),
         }
     }
 
     /// One thing to ship by the name of its state files.
     pub fn from_state_name(name: &str) -> Option<Self> {
         match name.strip_prefix("head-") {
-            Some(sequence) => number(sequence).map(|sequence| Self::Head { sequence }),
+            Some(head) => Self::head(&format!("{head}.json")),
             None => Self::session(name),
         }
     }
@@ -66,7 +68,7 @@ impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session { started, id } => write!(f, "{started}-{id}"),
-            Self::Head { sequence } => write!(f, "head-{sequence}"),
+            Self::Head { name } => write!(f, "head-{name}"),
         }
     }
 }
@@ -104,10 +106,15 @@ mod tests {
 
     #[test]
     fn heads() {
-        let head = Item::head("12.json").unwrap();
-        assert_eq!((head.path(), head.to_string()), ("heads/12.json".into(), "head-12".into()));
-        assert_eq!(Item::from_state_name("head-12"), Some(head));
-        for other in ["12", "012.json", "-1.json", "x.json", ".json", "12.json.tmp"] {
+        for name in ["1b2f-12", "key-0123456789abcdef"] {
+            let head = Item::head(&format!("{name}.json")).unwrap();
+            assert_eq!(
+                (head.path(), head.to_string()),
+                (format!("heads/{name}.json"), format!("head-{name}"))
+            );
+            assert_eq!(Item::from_state_name(&head.to_string()), Some(head));
+        }
+        for other in ["12", "A.json", "..json", "x/y.json", ".json", "12.json.tmp"] {
             assert_eq!(Item::head(other), None, "{other}");
         }
     }
