@@ -19,7 +19,8 @@ fn banners(beds: &Beds) -> Result<()> {
     let bed = beds.shared(Route::Intercepted)?;
     for address in [at(OPEN4, SSH_PORT), at(OPEN6, SSH_PORT)] {
         let line = first_line(bed, address)?;
-        ensure!(line.starts_with("SSH-2.0-OpenSSH"), "{address} answers {line:?}");
+        let log = || bed.server().log().unwrap_or_default();
+        ensure!(line.starts_with("SSH-2.0-OpenSSH"), "{address} answers {line:?}; sshd says {}", log());
     }
     // Targets are known by their own line, and every connection to them is in the access log.
     for address in [at(TARGET4, SSH_PORT), at(TARGET6, SSH_PORT)] {
