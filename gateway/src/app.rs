@@ -25,6 +25,7 @@ use self::interfaces::Interfaces;
 use self::signals::Signals;
 use self::takeover::Predecessor;
 use crate::access_log::AccessLog;
+use crate::audit::AuditChain;
 use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::control::Control;
@@ -108,6 +109,7 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
 fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Result<Gateway> {
     metrics.policy_applied(policy.snapshot.generation.0);
     let (ca, host_ca) = key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
+    let audit = Arc::new(AuditChain::open(&config.state_dir)?);
     Ok(Gateway {
         policy: PolicyStore::new(policy.snapshot),
         known_hosts: KnownHosts::open(&config.state_dir)?,
@@ -115,9 +117,10 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
         signer: Signer::new(ca),
         host_signer: host_ca.map(HostSigner::new),
         recipients: RecipientKeys::open(&config.recording.recipient_key_files)?,
-        spool: Spool::open(&config.recording.spool_dir)?
+        spool: Spool::open_signed(&config.recording.spool_dir, Arc::clone(&audit))?
             .with(config.recording.spool.clone(), metrics.clone())
             .keeping(config.recording.input.clone()),
+        audit,
         registry: Arc::new(Registry::default()),
         access_log: AccessLog::open(config.access_log.clone(), metrics.clone())?,
         metrics,

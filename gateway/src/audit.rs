@@ -17,6 +17,7 @@ mod files;
 mod heads;
 mod journal;
 mod keys;
+mod scan;
 
 use std::io;
 use std::path::PathBuf;
@@ -24,8 +25,9 @@ use std::path::PathBuf;
 use portreeve_core::manifest::{AuditKeyError, DocumentError};
 use thiserror::Error;
 
-pub use chain::{AuditChain, Closing};
+pub use chain::{AuditChain, Closing, discard_uncounted};
 pub use keys::{public_keys, rotate};
+pub use scan::scan_file;
 
 use crate::secret_file::SecretFileError;
 

@@ -17,6 +17,7 @@ mod events;
 mod file;
 mod holding;
 mod inspector;
+mod ledger;
 pub mod recipient;
 mod sealed_log;
 mod segment;
@@ -37,6 +38,7 @@ use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::envelope::{ExitHeader, LogName, Packer, Packet};
 use portreeve_core::id::SessionId;
 use portreeve_core::infrastructure::TransferRights;
+use portreeve_core::manifest::Ended;
 use portreeve_core::record::{ChannelKind, ChannelNumber, Exit, RecordEvent, Source};
 use portreeve_core::utc::UtcTime;
 use tokio::runtime::Handle;
@@ -207,7 +209,7 @@ impl Recorder {
         }
     }
 
-    /// Records the last event, closes all files and gives the directory its final name.
+    /// Records the last event, closes all files, signs their manifest and gives the directory its final name.
     ///
     /// # Errors
     /// The first [`RecordingError`]; what could be closed is closed all the same.
@@ -217,10 +219,11 @@ impl Recorder {
         let closed = close_all(session.channels.streams()).await;
         let written = session.events.add(&last).await;
         let events_closed = session.events.close().await;
-        let path = session.directory.path();
-        let renamed = session.directory.finish().await.map_err(|error| RecordingError::rename(path, error));
+        let complete = session.check().and(closed).and(written).and(events_closed);
+        let ended = if complete.is_ok() { Ended::Finished } else { Ended::Abandoned };
+        let signed = session.directory.finish(Arc::clone(&session.files), ended).await;
         session.finished.store(true, Ordering::Release);
-        session.check().and(closed).and(written).and(events_closed).and(renamed)
+        complete.and(signed)
     }
 }
 
@@ -328,11 +331,10 @@ impl Drop for Recording {
         let streams = self.channels.streams();
         let (events, path) = (self.events.clone(), self.directory.path().to_owned());
         if let Ok(runtime) = Handle::try_current() {
-            let rename = self.directory.finish();
+            let sign = self.directory.finish(Arc::clone(&self.files), Ended::Abandoned);
             runtime.spawn(async move {
                 let closed = close_all(streams).await.and(events.close().await);
-                let renamed = rename.await.map_err(|error| RecordingError::rename(&path, error));
-                if let Err(error) = closed.and(renamed) {
+                if let Err(error) = closed.and(sign.await) {
                     warn!(path = %path.display(), %error, "an abandoned recording could not be closed");
                 }
             });

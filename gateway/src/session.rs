@@ -27,6 +27,7 @@ use self::outcome::{Ending, SessionOutcome};
 use self::registry::Registry;
 use self::steps::Arrival;
 use crate::access_log::AccessLog;
+use crate::audit::AuditChain;
 use crate::ca::Signer;
 use crate::ca::host::HostSigner;
 use crate::known_hosts::KnownHosts;
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub host_signer: Option<HostSigner>,
     /// Where recordings are written.
     pub spool: Spool,
+    /// Signs their manifests.
+    pub audit: Arc<AuditChain>,
     /// To whom recordings are sealed.
     pub recipients: RecipientKeys,
     /// Live sessions.

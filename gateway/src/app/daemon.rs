@@ -88,6 +88,9 @@ impl Daemon {
         for exporter in edges.exporters {
             background.spawn(exporter.run());
         }
+        let heads = Arc::clone(&gateway.audit)
+            .write_heads(gateway.spool.root().into(), gateway.config.recording.chain_head_interval);
+        background.spawn(heads);
         let (changed, policy_changes) = mpsc::channel(1);
         background.spawn(edges.watch.report(changed));
         background.spawn(gateway.spool.clone().watch_space());
@@ -154,6 +157,7 @@ impl Daemon {
         settle(&mut self.reloading).await;
         shutdown::drain(&self.gateway, self.sessions).await;
         self.background.shutdown().await;
+        self.gateway.audit.write_head_now(self.gateway.spool.root().into()).await;
         self.charged.shutdown().await;
         match self.charge {
             Charge::Own(datapath) => {

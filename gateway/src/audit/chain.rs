@@ -283,6 +283,19 @@ fn place(part: &Path, document: &str) -> Result<(), AuditError> {
     }
 }
 
+/// Removes a manifest from a directory that is about to be closed: one that counts would have been completed
+/// when the chain was opened, so its chain is lost.
+///
+/// # Errors
+/// Those of removing it.
+pub fn discard_uncounted(part: &Path) -> io::Result<()> {
+    sweep(part);
+    match fs::remove_file(part.join(Manifest::FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Removes manifests that a crash left half written; a directory must hold nothing that its manifest does
 /// not name.
 fn sweep(part: &Path) {

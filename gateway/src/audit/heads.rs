@@ -45,11 +45,16 @@ impl AuditChain {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let (chain, spool) = (Arc::clone(&self), spool.clone());
-            let written = tokio::task::spawn_blocking(move || chain.write_head(&spool)).await;
-            if let Ok(Err(error)) = written {
-                error!(error = with_causes(&error), "no head of the audit chain is written");
-            }
+            self.write_head_now(spool.clone()).await;
+        }
+    }
+
+    /// Writes a head now; one that cannot be written is logged.
+    pub async fn write_head_now(self: &Arc<Self>, spool: PathBuf) {
+        let chain = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || chain.write_head(&spool)).await;
+        if let Ok(Err(error)) = written {
+            error!(error = with_causes(&error), "no head of the audit chain is written");
         }
     }
 }

@@ -8,6 +8,8 @@ use portreeve_core::envelope::{HeaderError, SealError};
 use portreeve_core::record::ChannelNumber;
 use thiserror::Error;
 
+use crate::audit::AuditError;
+
 /// Why a recording cannot start or go on. Whoever sees it must treat what follows as not recorded.
 #[derive(Clone, Debug, Error)]
 pub enum RecordingError {
@@ -37,13 +39,21 @@ pub enum RecordingError {
         /// Bytes kept.
         reserve: u64,
     },
-    /// The finished session directory cannot be given its final name.
-    #[error("cannot rename {}", path.display())]
-    Rename {
-        /// The directory.
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or directory.
         path: PathBuf,
         /// Why.
         source: Arc<io::Error>,
+    },
+    /// The session has no manifest: its directory keeps the name of one that is written.
+    #[error("cannot sign the manifest of {}", path.display())]
+    Manifest {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Arc<AuditError>,
     },
     /// Sealing failed.
     #[error("cannot seal {}", path.display())]
@@ -90,8 +100,8 @@ impl RecordingError {
         Self::Write { path: path.into(), source: Arc::new(source) }
     }
 
-    pub(super) fn rename(path: &Path, source: io::Error) -> Self {
-        Self::Rename { path: path.into(), source: Arc::new(source) }
+    pub(super) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.into(), source: Arc::new(source) }
     }
 
     pub(super) fn seal(path: &Path, source: SealError) -> Self {

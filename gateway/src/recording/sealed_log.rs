@@ -131,7 +131,7 @@ impl SealedLog {
     ) -> Result<Option<RecordEvent>, RecordingError> {
         let gap = self.resume(now, true);
         match &mut self.state {
-            State::Writing(segment) => segment.finish(exit, true).map(|()| gap),
+            State::Writing(segment) => segment.finish(&self.session, exit, true).map(|()| gap),
             State::Broken(gap) => Err(gap.error.clone()),
         }
     }
@@ -140,7 +140,7 @@ impl SealedLog {
         let ending = self.session.check_space(self.name)?;
         let State::Writing(segment) = &mut self.state else { return Ok((Vec::new(), ending)) };
         if segment.is_full(&self.session.config, batch.data_bytes()) {
-            segment.finish(None, false)?;
+            segment.finish(&self.session, None, false)?;
             *segment = Segment::begin(&self.session, self.name, segment.next(), self.pty.as_ref())?;
         }
         segment.append(batch).map(|spare| (spare, ending))
@@ -154,7 +154,7 @@ impl SealedLog {
         let next = match &mut self.state {
             State::Writing(segment) => {
                 // What is whole in it stays; the first error is the one to tell.
-                segment.finish(None, false).ok();
+                segment.finish(&self.session, None, false).ok();
                 segment.next()
             }
             State::Broken(gap) => gap.next,

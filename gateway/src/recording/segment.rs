@@ -81,9 +81,19 @@ impl Segment {
         self.files.iter_mut().try_for_each(|file| file.set_pty(pty.clone()))
     }
 
-    /// Writes the final headers; `last`: whether the log ends here.
-    pub(super) fn finish(&mut self, exit: Option<&ExitHeader>, last: bool) -> Result<(), RecordingError> {
-        self.files.iter_mut().try_for_each(|file| file.finish(exit.cloned(), last))
+    /// Writes the final headers, and has the files entered into the session's ledger; `last`: whether the log ends
+    /// here.
+    pub(super) fn finish(
+        &mut self,
+        session: &SessionFiles,
+        exit: Option<&ExitHeader>,
+        last: bool,
+    ) -> Result<(), RecordingError> {
+        self.files.iter_mut().try_for_each(|file| {
+            file.finish(exit.cloned(), last)?;
+            session.ledger.add(&session.directory, file.path());
+            Ok(())
+        })
     }
 
     /// Removes its files, in which nothing is yet.

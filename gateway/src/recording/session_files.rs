@@ -10,6 +10,7 @@ use portreeve_core::utc::UtcTime;
 
 use super::budget::Budget;
 use super::error::RecordingError;
+use super::ledger::Ledger;
 use super::recipient::Recipients;
 use super::space::Space;
 use super::sync::Durability;
@@ -40,6 +41,8 @@ pub(super) struct SessionFiles {
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Metrics,
     pub(super) has_gap: AtomicBool,
+    /// What the manifest says of files that are finished.
+    pub(super) ledger: Ledger,
 }
 
 impl SessionFiles {

@@ -16,24 +16,28 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portreeve_core::command::InputRules;
 use portreeve_core::config::daemon::SpoolConfig;
 use portreeve_core::id::SessionId;
+use portreeve_core::manifest::{Ended, Manifest};
 use portreeve_core::utc::UtcTime;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tracing::warn;
 
 use super::budget::Budget;
+use super::error::RecordingError;
+use super::ledger::{self, Ledger};
 use super::recipient::Recipients;
 use super::session_files::{SessionFiles, Terms};
 use super::space::Space;
 use super::sync::Durability;
+use crate::audit::{AuditChain, Closing};
 use crate::metrics::{ActiveSession, Metrics};
 use leftovers::close_leftovers;
 
@@ -55,6 +59,7 @@ pub struct Spool {
     space: Arc<Space>,
     budget: Arc<Budget>,
     metrics: Metrics,
+    chain: Arc<AuditChain>,
     closed_leftovers: usize,
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
@@ -92,18 +97,19 @@ pub enum SpoolError {
 
 impl Spool {
     /// Opens the spool at `dir`, creating it (0700) where it is missing, and closes what a crash left:
-    /// half-written blocks are cut off, and the directories get their final name. Blocks the thread.
+    /// half-written blocks are cut off, and the directories get a manifest and their final name. `chain` signs
+    /// the manifests. Blocks the thread.
     ///
     /// # Errors
     /// [`SpoolError`]. A leftover that cannot be closed is no error: it is logged and stays.
-    pub fn open(dir: &Path) -> Result<Self, SpoolError> {
+    pub fn open_signed(dir: &Path, chain: Arc<AuditChain>) -> Result<Self, SpoolError> {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         created.map_err(|source| SpoolError::Create { path: dir.into(), source })?;
         check_writable(dir).map_err(|source| SpoolError::NotWritable { path: dir.into(), source })?;
         let unreadable = |source| SpoolError::Read { path: dir.into(), source };
         let config = SpoolConfig::default();
         let durability = Durability::new(dir, config.fsync).map_err(unreadable)?;
-        let closed_leftovers = close_leftovers(dir).map_err(unreadable)?;
+        let closed_leftovers = close_leftovers(dir, &chain).map_err(unreadable)?;
         Ok(Self {
             root: dir.into(),
             space: Arc::new(Space::new(dir, config.reserve, Metrics::default())),
@@ -112,9 +118,17 @@ impl Spool {
             durability,
             metrics: Metrics::default(),
             input: Arc::default(),
+            chain,
             closed_leftovers,
             writing: watch::Sender::default(),
         })
+    }
+
+    /// Opens a spool whose manifests a key of the tests signs.
+    #[cfg(test)]
+    pub(crate) fn open(dir: &Path) -> Result<Self, SpoolError> {
+        let state_dir = std::env::temp_dir().join(format!("portreeve-test-audit-{}", std::process::id()));
+        Self::open_signed(dir, Arc::new(AuditChain::open(&state_dir).expect("a chain for tests")))
     }
 
     /// The same spool, written to as `config` says and counted in `metrics`.
@@ -158,6 +172,7 @@ impl Spool {
             budget: Arc::clone(&self.budget),
             metrics: self.metrics.clone(),
             has_gap: AtomicBool::new(false),
+            ledger: Ledger::default(),
         }
     }
 
@@ -177,7 +192,7 @@ impl Spool {
         lock().map_err(|source| CreateError { path: self.root.to_path_buf(), source })
     }
 
-    /// Session directories that a crash had left and that were closed by [`Spool::open`].
+    /// Session directories that a crash had left and that were closed by [`Spool::open_signed`].
     pub const fn closed_leftovers(&self) -> usize {
         self.closed_leftovers
     }
@@ -196,7 +211,6 @@ impl Spool {
 #[derive(Debug)]
 pub(super) struct SessionDirectory {
     part: PathBuf,
-    finished: PathBuf,
     kept: bool,
     /// Shared with what gives it its final name.
     writing: Arc<Writing>,
@@ -208,6 +222,10 @@ struct Writing {
     _spool: watch::Receiver<()>,
     _counted: ActiveSession,
     durability: Durability,
+    chain: Arc<AuditChain>,
+    /// Closing it has begun; that happens once.
+    closing: AtomicBool,
+    closed: SetOnce<Result<(), RecordingError>>,
     /// The locked events file.
     lock: OnceLock<File>,
 }
@@ -220,8 +238,7 @@ impl SessionDirectory {
         started: UtcTime,
         recipients: &Recipients,
     ) -> Result<Self, CreateError> {
-        let finished = spool.root.join(format!("{}-{session}", started.unix_millis()));
-        let part = finished.with_extension(PART);
+        let part = spool.root.join(format!("{}-{session}.{PART}", started.unix_millis()));
         let create = |path: PathBuf| match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(path),
             Err(source) => Err(CreateError { path, source }),
@@ -231,9 +248,12 @@ impl SessionDirectory {
             _spool: spool.writing.subscribe(),
             _counted: spool.metrics.recording_begins(),
             durability: spool.durability.clone(),
+            chain: Arc::clone(&spool.chain),
+            closing: AtomicBool::new(false),
+            closed: SetOnce::new(),
             lock: OnceLock::new(),
         };
-        let directory = Self { part, finished, kept: false, writing: Arc::new(writing) };
+        let directory = Self { part, kept: false, writing: Arc::new(writing) };
         for further in recipients.iter().skip(1) {
             create(directory.part.join(further.id()))?;
         }
@@ -263,22 +283,56 @@ impl SessionDirectory {
         self.kept = true;
     }
 
-    /// Gives it its final name; another process that starts just now may have done so. Until that is
-    /// done, or given up, the spool waits for it.
-    pub(super) fn finish(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (part, finished) = (self.part.clone(), self.finished.clone());
-        let writing = Arc::clone(&self.writing);
+    /// Signs its manifest and gives it its final name; another process that starts just now may have done so.
+    /// Until that is done, or given up, the spool waits for it. It happens once, and goes on if the caller
+    /// goes away.
+    pub(super) fn finish(
+        &self,
+        files: Arc<SessionFiles>,
+        ended: Ended,
+    ) -> impl Future<Output = Result<(), RecordingError>> + Send + 'static {
+        let (part, writing) = (self.part.clone(), Arc::clone(&self.writing));
         async move {
-            let renaming = tokio::task::spawn_blocking(move || {
-                let renamed = match fs::rename(&part, &finished) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && finished.is_dir() => Ok(()),
-                    renamed => renamed,
-                };
-                let root = part.parent().unwrap_or(&part);
-                renamed.and_then(|()| writing.durability.changed(root))
-            });
-            renaming.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+            if !writing.closing.swap(true, Ordering::AcqRel) {
+                let writing = Arc::clone(&writing);
+                tokio::spawn(async move {
+                    let closed = writing.close(part, files, ended).await;
+                    // It is set here only.
+                    writing.closed.set(closed).ok();
+                });
+            }
+            writing.closed.wait().await.clone()
         }
+    }
+}
+
+impl Writing {
+    async fn close(
+        &self,
+        part: PathBuf,
+        files: Arc<SessionFiles>,
+        ended: Ended,
+    ) -> Result<(), RecordingError> {
+        let started = files.started;
+        let stopped = RecordingError::WriterStopped { path: part.clone() };
+        let known = files.ledger.settled().await;
+        let walked = tokio::task::spawn_blocking(move || match ledger::entries(known, &files.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_finished(&files.directory) => {
+                Ok(None)
+            }
+            Err(error) => Err(RecordingError::read(&files.directory, error)),
+            Ok(files) => Ok(Some(files)),
+        });
+        let Some(files) = walked.await.unwrap_or(Err(stopped.clone()))? else { return Ok(()) };
+        let closing = Closing { part: part.clone(), started, closed: SystemTime::now().into(), ended, files };
+        let signed = self.chain.close(closing).await;
+        signed.map_err(|source| RecordingError::Manifest { path: part.clone(), source })?;
+        let durability = self.durability.clone();
+        let synced = tokio::task::spawn_blocking(move || {
+            let root = part.parent().unwrap_or(&part);
+            durability.changed(root).map_err(|error| RecordingError::write(root, error))
+        });
+        synced.await.unwrap_or(Err(stopped))
     }
 }
 
@@ -299,6 +353,11 @@ impl Drop for SessionDirectory {
             Err(_) => remove(),
         }
     }
+}
+
+/// Whether another process has closed it already.
+fn is_finished(part: &Path) -> bool {
+    part.with_extension("").join(Manifest::FILE).exists()
 }
 
 /// A session directory cannot be created.
@@ -327,6 +386,13 @@ mod tests {
     fn create(spool: &Spool, started: UtcTime) -> SessionDirectory {
         let recipients = RecipientPrivateKey::from_bytes([7; 32]).recipient_key().into();
         SessionDirectory::create(spool, session(), started, &recipients).unwrap()
+    }
+
+    async fn finish(spool: &Spool, directory: &SessionDirectory) -> Result<(), RecordingError> {
+        let recipients: Recipients = RecipientPrivateKey::from_bytes([7; 32]).recipient_key().into();
+        let started = UtcTime::from_unix_seconds(0);
+        let files = spool.session_files(directory.path(), started, recipients.into());
+        directory.finish(Arc::new(files), Ended::Finished).await
     }
 
     fn events_file(directory: &SessionDirectory) -> PathBuf {
@@ -361,7 +427,7 @@ mod tests {
         directory.keep();
         let name = format!("1700000000000-{}", session());
         assert_eq!(directory.path(), scratch.path().join(format!("{name}.part")));
-        directory.finish().await.unwrap();
+        finish(&spool, &directory).await.unwrap();
         assert!(scratch.path().join(name).is_dir());
     }
 
@@ -437,7 +503,7 @@ mod tests {
         directory.keep();
         fs::write(events_file(&directory), b"\0\0\0\x02{}").unwrap();
         assert_eq!(Spool::open(scratch.path()).unwrap().closed_leftovers(), 1);
-        directory.finish().await.unwrap();
-        assert!(directory.finish().await.is_ok() && !directory.path().exists());
+        finish(&spool, &directory).await.unwrap();
+        assert!(finish(&spool, &directory).await.is_ok() && !directory.path().exists());
     }
 }

@@ -402,6 +402,7 @@ mod tests {
                 spool_dir: "/var/lib/portreeve/spool".into(),
                 on_failure: OnRecordingFailure::End,
                 break_glass_unrecorded: false,
+                chain_head_interval: Duration::from_mins(1),
                 spool: SpoolConfig {
                     segment_size: 64 << 20,
                     segment_time: Duration::from_hours(1),
@@ -427,40 +428,42 @@ mod tests {
         assert_eq!(config, expected);
     }
 
+    const EVERY_KEY: &str = r#"
+        state_dir = "/srv/state"
+        policy_file = "/srv/policy.json"
+        downstream = { host_certificates = true }
+        upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
+        metrics = { listen = "[::]:9470" }
+        access_log = { path = "/var/log/access.json" }
+        limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3, drain_timeout = "4m" }
+        [recording]
+        recipient_key_files = ["/k.pub", "/l.pub"]
+        spool_dir = "/spool"
+        on_failure = "continue"
+        chain_head_interval = "5s"
+        segment_size = "1MiB"
+        segment_time = "5m"
+        fsync = "never"
+        reserve = "0"
+        memory = "1GiB"
+        break_glass_unrecorded = true
+        unechoed_input = "keep"
+        mask = ["token=\\S+"]
+        [datapath]
+        interfaces = ["lan0", "lan1.7", "lan2"]
+        pin_dir = "/bpf/x"
+        mark = 0x10
+        route_table = 100
+        reverse_path = "off"
+        new_connections = 0
+        new_connections_per_source = 7
+        kernel_log = true
+        fast_path = { lan0 = "native", "lan1.7" = "generic", lan2 = "off" }
+        fast_path_ignores_firewall = true
+    "#;
+
     #[test]
     fn every_key_is_read() {
-        let text = r#"
-            state_dir = "/srv/state"
-            policy_file = "/srv/policy.json"
-            downstream = { host_certificates = true }
-            upstream = { connect_timeout = "500ms", handshake_timeout = "3m" }
-            metrics = { listen = "[::]:9470" }
-            access_log = { path = "/var/log/access.json" }
-            limits = { handshake_timeout = "2s", handshakes_per_source = 1, connections_per_source = 2, connections = 3, drain_timeout = "4m" }
-            [recording]
-            recipient_key_files = ["/k.pub", "/l.pub"]
-            spool_dir = "/spool"
-            on_failure = "continue"
-            segment_size = "1MiB"
-            segment_time = "5m"
-            fsync = "never"
-            reserve = "0"
-            memory = "1GiB"
-            break_glass_unrecorded = true
-            unechoed_input = "keep"
-            mask = ["token=\\S+"]
-            [datapath]
-            interfaces = ["lan0", "lan1.7", "lan2"]
-            pin_dir = "/bpf/x"
-            mark = 0x10
-            route_table = 100
-            reverse_path = "off"
-            new_connections = 0
-            new_connections_per_source = 7
-            kernel_log = true
-            fast_path = { lan0 = "native", "lan1.7" = "generic", lan2 = "off" }
-            fast_path_ignores_firewall = true
-        "#;
         let expected = Config {
             state_dir: "/srv/state".into(),
             policy_file: "/srv/policy.json".into(),
@@ -489,6 +492,7 @@ mod tests {
                 spool_dir: "/spool".into(),
                 on_failure: OnRecordingFailure::Continue,
                 break_glass_unrecorded: true,
+                chain_head_interval: Duration::from_secs(5),
                 spool: SpoolConfig {
                     segment_size: 1 << 20,
                     segment_time: Duration::from_mins(5),
@@ -514,7 +518,7 @@ mod tests {
             },
             ship: Vec::new(),
         };
-        assert_eq!(load(text, "portreeve.toml").unwrap(), expected);
+        assert_eq!(load(EVERY_KEY, "portreeve.toml").unwrap(), expected);
     }
 
     #[test]

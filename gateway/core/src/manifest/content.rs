@@ -57,6 +57,12 @@ pub struct FileEntry {
     /// Id of the key it is sealed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
+    /// Number of the segment in its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<u32>,
+    /// Whether the log ends with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
     /// Bytes.
     pub size: u64,
     /// Whole blocks.
@@ -161,6 +167,8 @@ impl FileEntry {
             path,
             kind: facts.header.as_ref().and_then(|header| header.kind),
             recipient: facts.header.as_ref().and_then(|header| header.recipient.clone()),
+            segment: facts.header.as_ref().and_then(|header| header.segment),
+            last: facts.header.as_ref().is_some_and(|header| header.last),
             size: facts.size,
             blocks: facts.blocks,
             sha256: facts.sha256,

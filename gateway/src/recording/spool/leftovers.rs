@@ -1,7 +1,7 @@
 //! Closing what a crash left in the spool.
 //!
 //! Owns what becomes of a `.part` directory that nobody writes: the half-written block at the end of each file is cut
-//! off, a file without a whole header holds nothing and is removed, and the directory gets its final name. A
+//! off, a file without a whole header holds nothing and is removed, and the directory gets a manifest and its final name. A
 //! directory that holds anything unknown stays as it is.
 
 use std::ffi::OsStr;
@@ -9,19 +9,26 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use portreeve_core::envelope::{SegmentName, whole_blocks};
+use portreeve_core::manifest::{Ended, FileEntry};
+use portreeve_core::utc::UtcTime;
 use tracing::warn;
 
+use super::super::ledger::{self, Known};
 use super::{EVENTS_FILE, PART};
+use crate::audit::{AuditChain, Closing, discard_uncounted};
+use crate::telemetry::with_causes;
 
 /// Closes all of them; how many there were. One that cannot be closed is logged and stays.
 ///
 /// # Errors
 /// Those of listing and locking the spool.
-pub(super) fn close_leftovers(root: &Path) -> io::Result<usize> {
+pub(super) fn close_leftovers(root: &Path, chain: &AuditChain) -> io::Result<usize> {
     let lock = File::open(root)?;
     let mut closed = 0;
+    let mut gathered = Vec::new();
     for entry in fs::read_dir(root)? {
         let part = entry?.path();
         if part.extension().is_none_or(|extension| extension != PART) {
@@ -29,35 +36,98 @@ pub(super) fn close_leftovers(root: &Path) -> io::Result<usize> {
         }
         // For each alone: who makes a directory waits no longer than that.
         lock.lock()?;
-        let leftover = close_leftover(&part);
+        let leftover = close_files_of(&part);
+        // Without an events file nothing else keeps other processes away from it.
+        let leftover = match leftover {
+            Ok(Leftover::Cut(cut)) if cut.lock.is_none() => sign(chain, vec![cut]).map(|()| Leftover::Empty),
+            leftover => leftover,
+        };
         lock.unlock()?;
         match leftover {
-            Ok(Leftover::Closed) => closed += 1,
+            Ok(Leftover::Empty) => closed += 1,
+            Ok(Leftover::Cut(cut)) => gathered.push(cut),
             Ok(Leftover::InUse) => {}
-            Err(error) => warn!(path = %part.display(), %error, "cannot close a recording left by a crash"),
+            Err(error) => tell(&part, &error),
+        }
+        if gathered.len() == AT_ONCE {
+            closed += sign_gathered(chain, std::mem::take(&mut gathered));
         }
     }
-    Ok(closed)
+    Ok(closed + sign_gathered(chain, gathered))
 }
+
+/// Sessions whose manifests are signed with one write to the disk; each holds a descriptor.
+const AT_ONCE: usize = 64;
 
 /// Characters of a key's id.
 const KEY_ID: usize = 16;
 
 enum Leftover {
-    Closed,
+    /// It held nothing, or is closed already.
+    Empty,
+    Cut(Cut),
     InUse,
 }
 
-fn close_leftover(part: &Path) -> io::Result<Leftover> {
-    let _lock = match File::open(part.join(EVENTS_FILE)) {
+/// A leftover whose files end after whole blocks.
+struct Cut {
+    part: PathBuf,
+    /// Its locked events file.
+    lock: Option<File>,
+    files: Vec<FileEntry>,
+}
+
+fn tell(part: &Path, error: &(dyn std::error::Error + 'static)) {
+    warn!(path = %part.display(), error = with_causes(error), "cannot close a recording left by a crash");
+}
+
+fn sign_gathered(chain: &AuditChain, gathered: Vec<Cut>) -> usize {
+    let (part, count) = (gathered.first().map(|cut| cut.part.clone()), gathered.len());
+    match sign(chain, gathered) {
+        Ok(()) => count,
+        Err(error) => {
+            tell(&part.unwrap_or_default(), &error);
+            0
+        }
+    }
+}
+
+/// Signs their manifests and gives them their final names.
+fn sign(chain: &AuditChain, gathered: Vec<Cut>) -> io::Result<()> {
+    let (mut closings, mut locks) = (Vec::new(), Vec::new());
+    for Cut { part, lock, files } in gathered {
+        let (started, closed) = (started(&part), SystemTime::now().into());
+        closings.push(Closing { part, started, closed, ended: Ended::Crash, files });
+        locks.push(lock);
+    }
+    if closings.is_empty() { Ok(()) } else { chain.close_all(closings).map_err(io::Error::other) }
+}
+
+/// The start of the session, which is in the name of its directory; 1970 in a name that is not ours.
+fn started(part: &Path) -> UtcTime {
+    let name = part.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let millis = name.split('-').next().and_then(|millis| millis.parse().ok()).unwrap_or(0);
+    UtcTime::from_unix_seconds(0).after(Duration::from_millis(millis))
+}
+
+fn close_files_of(part: &Path) -> io::Result<Leftover> {
+    let lock = match File::open(part.join(EVENTS_FILE)) {
         Ok(events) => match events.try_lock() {
             Ok(()) => Some(events),
             Err(TryLockError::WouldBlock) => return Ok(Leftover::InUse),
             Err(TryLockError::Error(error)) => return Err(error),
         },
+        // Who had it renamed it just now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !part.exists() => {
+            return Ok(Leftover::InUse);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
+    if !part.exists() {
+        return Ok(Leftover::InUse);
+    }
+    discard_uncounted(part)?;
     let sets = further_sets(part)?;
     let mut files = 0;
     for set in sets.iter().map(PathBuf::as_path).chain([part]) {
@@ -68,10 +138,10 @@ fn close_leftover(part: &Path) -> io::Result<Leftover> {
             fs::remove_dir(set)?;
         }
         fs::remove_dir(part)?;
-    } else {
-        fs::rename(part, part.with_extension(""))?;
+        return Ok(Leftover::Empty);
     }
-    Ok(Leftover::Closed)
+    let files = ledger::entries(Known::default(), part)?;
+    Ok(Leftover::Cut(Cut { part: part.into(), lock, files }))
 }
 
 /// The directories of further recipients, named by the ids of their keys.

@@ -111,7 +111,7 @@ async fn every_recipient_opens_a_set_of_their_own() {
             assert_eq!(bytes.unwrap_or(0), data);
             assert!(opened.iter().all(|file| file.end.is_ok()) && opened.last().unwrap().header.last);
         }
-        assert_eq!(fs::read_dir(&set).unwrap().count(), if index == 0 { 3 + 1 + 2 } else { 3 + 1 });
+        assert_eq!(fs::read_dir(&set).unwrap().count(), if index == 0 { 3 + 1 + 2 + 1 } else { 3 + 1 });
     }
 }
 

@@ -27,6 +27,7 @@ const KEYS: &[&str] = &[
     "keep",
     "keep_bytes",
     "delete_unshipped",
+    "chain_head_interval",
 ];
 
 /// Sizes of a segment: room for some blocks, and what a reader can hold.
@@ -46,6 +47,8 @@ pub struct RecordingConfig {
     pub on_failure: OnRecordingFailure,
     /// Whether sessions of break-glass identities go on without a recording (default false).
     pub break_glass_unrecorded: bool,
+    /// How often a head of the audit chain is signed, if that has grown (default 1 min).
+    pub chain_head_interval: Duration,
     /// How the spool writes.
     pub spool: SpoolConfig,
     /// What is kept of what users type.
@@ -122,6 +125,7 @@ pub(super) fn read(root: Section<'_>, state_dir: &Path) -> Option<RecordingConfi
         spool_dir: spool_dir.unwrap_or_else(|| state_dir.join("spool")),
         on_failure: on_failure.unwrap_or(OnRecordingFailure::End),
         break_glass_unrecorded: section.flag("break_glass_unrecorded"),
+        chain_head_interval: section.duration("chain_head_interval", Duration::from_mins(1)),
         spool,
         input: read_input(section),
         retention: section.table.map_or_else(Retention::default, |table| {
