@@ -19,6 +19,7 @@ mod search;
 mod segments;
 mod text_files;
 mod timeline;
+mod verify;
 mod workers;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -32,6 +33,7 @@ pub use ls::LsArgs;
 pub use recipient::GenerateKeyPairArgs;
 pub use replay::ReplayArgs;
 pub use search::SearchArgs;
+pub use verify::VerifyArgs;
 
 /// Makes recipient keys, and reads recordings.
 #[derive(Debug, Subcommand)]
@@ -48,6 +50,8 @@ pub enum LogsCommand {
     Export(ExportArgs),
     /// Play a terminal recording in this terminal
     Replay(ReplayArgs),
+    /// Check that recordings are as the gateway closed them, and that none is missing
+    Verify(VerifyArgs),
 }
 
 impl LogsCommand {
@@ -75,6 +79,7 @@ impl LogsCommand {
             Self::Search(args) => search::search(&args, console),
             Self::Decrypt(args) => decrypt::decrypt(&args, console),
             Self::Export(args) => export::export(&args, console),
+            Self::Verify(args) => verify::verify(&args, console),
             Self::Replay(args) => replay::replay(&args, console),
         }
     }
