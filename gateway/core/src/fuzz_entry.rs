@@ -3,15 +3,18 @@
 //! Each function takes any bytes, drives one part of the crate with them and asserts what must hold.
 //! Not part of the crate as it is used: compiled for tests and with the feature `fuzz-entry` only.
 
+mod record;
 mod transfers;
 
+pub use record::{envelope, manifest};
 pub use transfers::{scp, sftp};
 
 /// A target and its name, which is that of its file and of its corpus too.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 2] = [("scp", scp), ("sftp", sftp)];
+pub const TARGETS: [Target; 4] =
+    [("envelope", envelope), ("manifest", manifest), ("scp", scp), ("sftp", sftp)];
 
 #[cfg(test)]
 mod tests {
