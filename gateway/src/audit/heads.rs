@@ -27,7 +27,6 @@ impl AuditChain {
     /// [`AuditError`].
     pub fn write_head(&self, spool: &Path) -> Result<(), AuditError> {
         let directory = spool.join(DIRECTORY);
-        files::make_directory(&directory)?;
         for (path, _) in keys::successions(self.state_dir())? {
             let unreadable = |source| AuditError::Io { action: "read", path: path.clone(), source };
             let document = fs::read(&path).map_err(unreadable)?;
@@ -63,6 +62,7 @@ fn write_once(path: &Path, document: &[u8]) -> Result<(), AuditError> {
     if path.exists() {
         return Ok(());
     }
+    path.parent().map_or(Ok(()), files::make_directory)?;
     files::replace(path, document, Durability::Synced).map_err(|source| AuditError::Io {
         action: "write",
         path: path.into(),

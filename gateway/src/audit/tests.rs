@@ -325,7 +325,7 @@ fn a_rotation_that_was_cut_is_completed_by_the_next_one() {
 fn heads_are_written_when_the_chain_has_grown_and_name_the_newest_manifest() {
     let scratch = Scratch::new();
     let chain = scratch.open();
-    let heads = || fs::read_dir(scratch.spool().join("heads")).unwrap().count();
+    let heads = || fs::read_dir(scratch.spool().join("heads")).map_or(0, Iterator::count);
     chain.write_head(&scratch.spool()).unwrap();
     assert_eq!(heads(), 0, "there is no session yet");
     chain.close_all(vec![scratch.closing("1-a"), scratch.closing("2-b")]).unwrap();

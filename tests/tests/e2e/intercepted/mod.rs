@@ -29,6 +29,7 @@ mod reloads;
 mod source_address;
 mod takeover;
 mod unfinished;
+mod verified;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -78,6 +79,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         old_targets::CHECKS,
         source_address::CHECKS,
         recordings::CHECKS,
+        verified::CHECKS,
         failed_recordings::CHECKS,
         file_transfers::CHECKS,
         other_traffic::CHECKS,

@@ -33,7 +33,9 @@ pub(super) fn recordings(bed: &Testbed, count: usize) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&spool)? {
             let path = entry?.path();
-            if path.is_dir() && path.extension().is_none_or(|extension| extension != "part") {
+            // What is no session's, as the heads of the chain, does not begin with a number.
+            let of_session = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+            if of_session && path.extension().is_none_or(|extension| extension != "part") {
                 found.push(path);
             }
         }
