@@ -4,17 +4,33 @@
 //! Not part of the crate as it is used: compiled for tests and with the feature `fuzz-entry` only.
 
 mod record;
+mod terminal;
 mod transfers;
 
+use crate::record::Source;
+
 pub use record::{envelope, manifest};
+pub use terminal::pty;
 pub use transfers::{scp, sftp};
 
 /// A target and its name, which is that of its file and of its corpus too.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] =
-    [("envelope", envelope), ("manifest", manifest), ("scp", scp), ("sftp", sftp)];
+pub const TARGETS: [Target; 5] =
+    [("envelope", envelope), ("manifest", manifest), ("pty", pty), ("scp", scp), ("sftp", sftp)];
+
+/// The data of a channel in an input, which is a list of u8 source (even the client's), u32 length, data.
+fn pieces(mut input: &[u8]) -> Vec<(Source, &[u8])> {
+    let mut pieces = Vec::new();
+    while let Some(([source, length @ ..], rest)) = input.split_first_chunk::<5>() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).min(rest.len());
+        let (data, after) = rest.split_at(length);
+        pieces.push((if source & 1 == 0 { Source::Client } else { Source::Target }, data));
+        input = after;
+    }
+    pieces
+}
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,7 @@ const CORE: &[Row] = &[
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
     row("command", &[&["envelope", "inspection", "record"]]),
-    row("fuzz_entry", &[&["infrastructure", "record", "transfer"], &["envelope", "manifest"]]),
+    row("fuzz_entry", &[&["infrastructure", "record", "transfer"], &["command", "envelope", "manifest"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "command", "snapshot"]]),
     row("shipping", &[VALUES, &["config"]]),

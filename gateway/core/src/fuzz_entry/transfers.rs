@@ -1,22 +1,12 @@
-//! Files in the data of a channel. An input is a list of u8 source (even the client's), u32 length, data.
+//! Files in the data of a channel.
 
+use super::pieces;
 use crate::infrastructure::TransferRights;
 use crate::record::{ChannelNumber, RecordEvent, Source};
 use crate::transfer::TransferInspector;
 use crate::transfer::sftp::SftpGate;
 
 const CHANNEL: ChannelNumber = ChannelNumber(0);
-
-fn pieces(mut input: &[u8]) -> Vec<(Source, &[u8])> {
-    let mut pieces = Vec::new();
-    while let Some(([source, length @ ..], rest)) = input.split_first_chunk::<5>() {
-        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).min(rest.len());
-        let (data, after) = rest.split_at(length);
-        pieces.push((if source & 1 == 0 { Source::Client } else { Source::Target }, data));
-        input = after;
-    }
-    pieces
-}
 
 /// What is found is the same however the input is cut.
 fn inspect(request: &RecordEvent, pieces: &[(Source, &[u8])]) {
