@@ -24,6 +24,7 @@ use self::daemon::{Daemon, Edges};
 use self::interfaces::Interfaces;
 use self::signals::Signals;
 use self::takeover::Predecessor;
+pub use self::takeover::Request;
 use crate::access_log::AccessLog;
 use crate::audit::AuditChain;
 use crate::ca::host::HostSigner;

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod print;
 mod probe;
 mod run;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +74,10 @@ enum Verb {
     /// Attach, show, watch, account for or remove what is in the kernel
     #[command(subcommand)]
     Datapath(datapath::DatapathCommand),
-    /// Make recipient keys; decrypt and replay recordings
+    /// List, show and end live sessions
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
+    /// Make recipient keys; list, search, decrypt, export and replay recordings
     #[command(subcommand)]
     Logs(logs::LogsCommand),
 }
@@ -107,6 +111,7 @@ impl Cli {
             Verb::AuditKey(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),
             Verb::Datapath(command) => command.run(json),
+            Verb::Sessions(command) => command.run(json),
             Verb::Logs(command) => command.run(json),
         };
         result.unwrap_or_else(|error| {

@@ -64,6 +64,7 @@ pub struct Control {
 pub struct Peer {
     stream: BufReader<UnixStream>,
     pid: Option<i32>,
+    uid: u32,
 }
 
 impl Control {
@@ -158,12 +159,20 @@ impl Peer {
 
     fn of(stream: UnixStream) -> io::Result<(Self, u32)> {
         let credentials = stream.peer_cred()?;
-        Ok((Self { stream: BufReader::new(stream), pid: credentials.pid() }, credentials.uid()))
+        Ok((
+            Self { stream: BufReader::new(stream), pid: credentials.pid(), uid: credentials.uid() },
+            credentials.uid(),
+        ))
     }
 
     /// The peer's process; of a gateway the one that bound the socket.
     pub const fn pid(&self) -> Option<i32> {
         self.pid
+    }
+
+    /// Whose process the peer is.
+    pub const fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Sends a line.

@@ -4,6 +4,7 @@
 //! owns one edge to the outside: kernel, sockets, SSH, files. ARCHITECTURE.md has the map.
 
 pub mod access_log;
+pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod ca;

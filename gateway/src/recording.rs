@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: what to do when a recording fails (the session decides), and shipping.
 
+pub mod activity;
 mod budget;
 mod channels;
 mod error;
@@ -45,6 +46,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use activity::Activity;
 use channels::Channels;
 pub use error::RecordingError;
 use events::{EventsFile, event_line};
@@ -76,6 +78,7 @@ struct Reserved {
 pub struct Recorder {
     /// Absent where the session goes on without a recording.
     session: Option<Arc<Recording>>,
+    activity: Arc<Activity>,
 }
 
 impl fmt::Debug for Recorder {
@@ -139,7 +142,10 @@ impl Recorder {
     /// # Errors
     /// [`RecordingError`] of this event, or of anything in the session that was recorded before.
     pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
-        let Some(session) = &self.session else { return Ok(()) };
+        let Some(session) = &self.session else {
+            self.activity.event(event);
+            return Ok(());
+        };
         session.check()?;
         session.events.add(&session.input.masks.apply_event(event)).await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
@@ -169,12 +175,19 @@ impl Recorder {
         code: u32,
         data: &[u8],
     ) -> Result<(), RecordingError> {
-        let Some(session) = &self.session else { return Ok(()) };
-        session.check()?;
-        match session.channels.stream(channel)? {
-            Some(stream) => stream.data(source, code, data).await,
-            None => Ok(()),
+        if let Some(session) = &self.session {
+            session.check()?;
+            if let Some(stream) = session.channels.stream(channel)? {
+                stream.data(source, code, data).await?;
+            }
         }
+        self.activity.data(source, data.len());
+        Ok(())
+    }
+
+    /// What the session does, while it lives.
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
     }
 
     /// Waits for the first failure of a file, which may strike while nothing is recorded.
@@ -185,9 +198,10 @@ impl Recorder {
         }
     }
 
-    /// Of a session that goes on without a recording.
-    pub const fn unrecorded() -> Self {
-        Self { session: None }
+    /// Of a session that goes on without a recording; its activity tells no commands, since what policy lets
+    /// be kept of them is not known here.
+    pub fn unrecorded() -> Self {
+        Self { session: None, activity: Arc::new(Activity::new(false)) }
     }
 
     /// What happens to the session when its recording fails.
@@ -259,6 +273,7 @@ impl Reservation {
         let events = written.unwrap_or(Err(RecordingError::WriterStopped { path }))?;
         directory.keep();
         let failure = SessionFailure::default();
+        let activity = Arc::new(Activity::new(command_logging));
         let recording = Recording {
             directory,
             files,
@@ -270,12 +285,13 @@ impl Reservation {
                 LogStream::start(events, packer, start.monotonic, Arc::clone(&failure), None),
                 start,
                 command_logging,
+                Arc::clone(&activity),
             ),
             channels: Channels::default(),
             failure,
             finished: AtomicBool::new(false),
         };
-        Ok(Recorder { session: Some(Arc::new(recording)) })
+        Ok(Recorder { session: Some(Arc::new(recording)), activity })
     }
 }
 

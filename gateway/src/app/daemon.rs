@@ -95,7 +95,12 @@ impl Daemon {
         background.spawn(edges.watch.report(changed));
         background.spawn(gateway.spool.clone().watch_space());
         let (order, orders) = mpsc::channel(1);
-        background.spawn(succession::serve(edges.control, Terms::of(&gateway.config.datapath), order));
+        background.spawn(succession::serve(
+            edges.control,
+            Terms::of(&gateway.config.datapath),
+            Arc::clone(&gateway.registry),
+            order,
+        ));
         Self {
             gateway,
             listener,

@@ -39,14 +39,17 @@ use anyhow::{Context as _, bail};
 use portreeve_core::config::daemon::{Config, DatapathConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::admin::Question;
 use crate::control::Peer;
 
-/// What the new gateway says.
+/// What is asked on the control socket.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Request {
+pub enum Request {
     /// It is ready to take over, on these terms.
     Takeover(Terms),
+    /// Something about live sessions; it is answered, and that is all.
+    Sessions(Question),
     /// Its listeners take the connections.
     Serving,
 }
@@ -65,7 +68,7 @@ pub(super) enum Answer {
 
 /// Where both must steer the same way, since each finds or leaves what the other has made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Terms {
+pub struct Terms {
     pin_dir: PathBuf,
     mark: u32,
     route_table: u32,

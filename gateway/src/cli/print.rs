@@ -12,14 +12,13 @@ pub fn line(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}")
 }
 
-/// Prints a value as one line of JSON on standard output.
+/// Prints a value as one line of JSON on standard output. Control characters, which JSON lets stand in strings
+/// from U+007F on, are escapes in it.
 ///
 /// # Errors
 /// When standard output is closed.
 pub fn json(value: &impl Serialize) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    serde_json::to_writer(&mut stdout, value)?;
-    writeln!(stdout)
+    line(&without_controls(&serde_json::to_string(value)?))
 }
 
 /// Prints an error on standard error, prefixed with the program's name.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use portreeve_core::record::{EventLine, RecordEvent};
 
 use super::Start;
+use super::activity::Activity;
 use super::error::RecordingError;
 use super::stream::LogStream;
 
@@ -17,16 +18,24 @@ pub(super) struct EventsFile {
     stream: Arc<LogStream>,
     start: Start,
     command_logging: bool,
+    activity: Arc<Activity>,
 }
 
 impl EventsFile {
-    pub(super) fn new(stream: LogStream, start: Start, command_logging: bool) -> Self {
-        Self { stream: Arc::new(stream), start, command_logging }
+    pub(super) fn new(
+        stream: LogStream,
+        start: Start,
+        command_logging: bool,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self { stream: Arc::new(stream), start, command_logging, activity }
     }
 
     /// Adds an event, waiting while the file is behind.
     pub(super) async fn add(&self, event: &RecordEvent) -> Result<(), RecordingError> {
-        self.stream.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await
+        self.stream.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await?;
+        self.activity.event(event);
+        Ok(())
     }
 
     /// Closes the file and waits until all of it is written.

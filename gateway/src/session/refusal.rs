@@ -87,6 +87,11 @@ pub(super) fn ended(end: End) -> Refusal {
         End::Revoked(reason) => {
             Refusal::with_text(Outcome::Revoked, &format!("your access has been withdrawn: {reason}"), reason)
         }
+        End::ByOperator { uid, reason } => Refusal::with_text(
+            Outcome::Revoked,
+            &format!("an operator of this gateway has ended this session: {reason}"),
+            format!("ended by uid {uid}: {reason}"),
+        ),
         End::Shutdown => Refusal::with_text(
             Outcome::Shutdown,
             "the gateway is stopping; connect again in a moment",

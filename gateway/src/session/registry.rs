@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use portreeve_core::id::SessionId;
 use portreeve_core::identity::Identity;
@@ -15,11 +16,20 @@ use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::snapshot::PolicySnapshot;
 use tokio::sync::{oneshot, watch};
 
+use crate::recording::activity::{Activity, Snapshot};
+
 /// Why a live session is told to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// Its grant is gone; the sentence says why.
     Revoked(String),
+    /// Who runs the gateway ends it.
+    ByOperator {
+        /// Whose process asked for it.
+        uid: u32,
+        /// What the user reads.
+        reason: String,
+    },
     /// The gateway stops.
     Shutdown,
 }
@@ -55,9 +65,25 @@ pub struct Entry {
     end: oneshot::Receiver<End>,
 }
 
+/// A live session, as it is at a moment.
+#[derive(Clone, Debug)]
+pub struct LiveSession {
+    /// Its id.
+    pub id: SessionId,
+    /// What it rests on.
+    pub basis: Basis,
+    /// When it was granted.
+    pub since: SystemTime,
+    /// What it does.
+    pub activity: Snapshot,
+}
+
 #[derive(Debug)]
 struct Live {
     basis: Basis,
+    since: SystemTime,
+    /// Once it is recorded.
+    activity: Option<Arc<Activity>>,
     end: oneshot::Sender<End>,
 }
 
@@ -66,7 +92,7 @@ impl Registry {
     /// closed.
     pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> Entry {
         let (tell, end) = oneshot::channel();
-        let session = Live { basis, end: tell };
+        let session = Live { basis, since: SystemTime::now(), activity: None, end: tell };
         let mut live = self.live();
         if *self.closed.borrow() {
             session.tell(End::Shutdown);
@@ -106,6 +132,27 @@ impl Registry {
         count
     }
 
+    /// All live sessions.
+    pub fn sessions(&self) -> Vec<LiveSession> {
+        let live = self.live();
+        let sessions = live.iter().map(|(id, session)| LiveSession {
+            id: *id,
+            basis: session.basis.clone(),
+            since: session.since,
+            activity: session.activity.as_ref().map(|activity| activity.snapshot()).unwrap_or_default(),
+        });
+        sessions.collect()
+    }
+
+    /// Ends the session with this id; whether it was live.
+    pub fn end(&self, id: &str, end: End) -> bool {
+        let mut live = self.live();
+        let found = live.keys().copied().find(|live| live.to_string() == id);
+        let Some(session) = found.and_then(|id| live.remove(&id)) else { return false };
+        session.tell(end);
+        true
+    }
+
     /// How many sessions are live.
     pub fn len(&self) -> usize {
         self.live().len()
@@ -142,6 +189,13 @@ impl Live {
 }
 
 impl Entry {
+    /// The session is recorded from now on; `activity` tells what it does.
+    pub fn recorded(&self, activity: Arc<Activity>) {
+        if let Some(session) = self.registry.live().get_mut(&self.id) {
+            session.activity = Some(activity);
+        }
+    }
+
     /// Yields when the session must end; not to be asked again after that.
     pub async fn told_to_end(&mut self) -> End {
         match (&mut self.end).await {

@@ -95,8 +95,9 @@ const GATEWAY: &[Row] = &[
     row("datapath", &[GROUND, &["listener"]]),
     row("http", &[GROUND]),
     row("session", &[GROUND, LEAVES]),
-    row("app", &[GROUND, LEAVES, PARTS]),
-    row("cli", &[GROUND, LEAVES, &["app", "control", "datapath", "probe"]]),
+    row("admin", &[GROUND, &["control", "session"]]),
+    row("app", &[GROUND, LEAVES, PARTS, &["admin"]]),
+    row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "probe"]]),
     row("main", &[&["cli"]]),
 ];
 
