@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use asciicast_rs::{Asciicast, V2, V3, common, v2, v3};
+use portreeve_core::command::{InputRules, UnechoedInput};
 use portreeve_core::id::SessionId;
 use portreeve_core::infrastructure::TransferRights;
 use portreeve_core::record::{
@@ -56,7 +57,8 @@ impl Sessions {
 
     /// A terminal in which a command is typed, with output of many kinds.
     async fn record(&self, number: u8, user: &str, host: &str, command: &str) {
-        let spool = Spool::open(&self.spool()).unwrap();
+        let rules = InputRules { unechoed: UnechoedInput::Keep, ..InputRules::default() };
+        let spool = Spool::open(&self.spool()).unwrap().keeping(rules);
         let id = SessionId::from_random_bytes([number; 16]);
         let started = UNIX_EPOCH + Duration::from_secs(STARTED + u64::from(number - 1) * 86_400);
         let public = self.scratch.path().join("key.pub");
