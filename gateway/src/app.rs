@@ -82,7 +82,13 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     let shipping = {
         let Config { recording, ship, .. } = &gateway.config;
         let metrics = gateway.metrics.ship.clone();
-        Shipping::open(&recording.spool_dir, ship.clone(), recording.retention, metrics)?
+        Shipping::open(
+            &recording.spool_dir,
+            ship.clone(),
+            recording.retention,
+            metrics,
+            Arc::clone(&gateway.audit),
+        )?
     };
     let mut edges = Edges { signals, watch, control, endpoint, shipping, exporters };
 

@@ -32,6 +32,7 @@ use self::keeper::Keeper;
 use self::shipper::{Ground, Shipper};
 pub use self::state::StateDir;
 use self::store::blocking;
+use crate::audit::AuditChain;
 use crate::metrics::ShipMetrics;
 use crate::telemetry::with_causes;
 
@@ -67,7 +68,7 @@ pub struct Shipping {
 }
 
 impl Shipping {
-    /// Reads the files that the destinations name.
+    /// Reads the files that the destinations name; `chain` signs what is deleted.
     ///
     /// # Errors
     /// [`ShipConfigError`]. A directory that is not there is none: it may be mounted later.
@@ -76,13 +77,14 @@ impl Shipping {
         destinations: Vec<Destination>,
         retention: Retention,
         metrics: ShipMetrics,
+        chain: Arc<AuditChain>,
     ) -> Result<Self, ShipConfigError> {
         check(&destinations)?;
         let mut threads = Builder::new_multi_thread();
         threads.worker_threads(1).max_blocking_threads(BLOCKING_THREADS).thread_name("ship").enable_all();
         let runtime = Apart(Some(threads.build().map_err(ShipConfigError::Threads)?));
         let board = Arc::new(Board::new(&destinations, metrics));
-        let ground = Ground { spool: spool.to_owned(), state: StateDir::of(spool), board };
+        let ground = Ground { spool: spool.to_owned(), state: StateDir::of(spool), chain, board };
         Ok(Self { ground, destinations, retention, runtime })
     }
 

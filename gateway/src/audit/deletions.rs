@@ -17,23 +17,23 @@ use super::{AuditError, chain, keys};
 const FILE: &str = "shipped.log";
 
 impl AuditChain {
-    /// Writes down that the finished session directory at `session` is about to be deleted, because
-    /// `destination` has confirmed it; blocks the thread. One without a manifest has nothing to write.
+    /// The signed statement that the finished session directory at `session` is about to be deleted, because
+    /// `destination` has confirmed it, or where that is empty because it may go without; blocks the thread. `None`
+    /// of one without a manifest, which is in no chain.
     ///
     /// # Errors
     /// [`AuditError`]: it must not be deleted.
-    pub fn will_delete(
+    pub fn deletion(
         &self,
-        spool: &Path,
         session: &Path,
         destination: &str,
         now: UtcTime,
-    ) -> Result<(), AuditError> {
+    ) -> Result<Option<String>, AuditError> {
         let path = session.join(Manifest::FILE);
-        let failed = |source| AuditError::Io { action: "read", path: path.clone(), source };
         let document = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            read => read.map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(AuditError::Io { action: "read", path, source }),
+            Ok(document) => document,
         };
         let manifest = read_unproven::<Manifest>(&document)
             .map_err(|source| AuditError::Document { path: path.clone(), source })?;
@@ -45,10 +45,17 @@ impl AuditChain {
             destination: destination.to_owned(),
             time_ms: now.unix_millis(),
         };
+        self.document(&shipped, &keys::load(self.state_dir())?).map(Some)
+    }
+
+    /// Writes statements of [`AuditChain::deletion`] down, all on disk when this returns; blocks the thread.
+    ///
+    /// # Errors
+    /// [`AuditError`]: nothing of what they name must be deleted.
+    pub fn will_delete(&self, spool: &Path, deletions: &[String]) -> Result<(), AuditError> {
         let _lock = chain::lock(&chain::directory(self.state_dir()))?;
-        let document = self.document(&shipped, &keys::load(self.state_dir())?)?;
         let path = spool.join(FILE);
-        append(&path, document.as_bytes()).map_err(|source| AuditError::Io {
+        append(&path, deletions.concat().as_bytes()).map_err(|source| AuditError::Io {
             action: "write",
             path: path.clone(),
             source,
@@ -56,8 +63,8 @@ impl AuditChain {
     }
 }
 
-/// Appends a document on a line of its own, and syncs it.
-fn append(path: &Path, document: &[u8]) -> io::Result<()> {
+/// Appends documents, the first on a line of its own, and syncs them.
+fn append(path: &Path, documents: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     if file.seek(io::SeekFrom::End(0))? > 0 {
         let mut last = [0];
@@ -68,6 +75,6 @@ fn append(path: &Path, document: &[u8]) -> io::Result<()> {
             file.write_all(b"\n")?;
         }
     }
-    file.write_all(document)?;
+    file.write_all(documents)?;
     file.sync_data()
 }

@@ -350,18 +350,22 @@ fn deletions_are_signed_and_follow_a_torn_one_on_a_line_of_their_own() {
     let chain = scratch.open();
     chain.close_all(vec![scratch.closing("1-a"), scratch.closing("2-b")]).unwrap();
     let (spool, log) = (scratch.spool(), scratch.spool().join("shipped.log"));
-    chain.will_delete(&spool, &spool.join("1-a"), "archive", time(9)).unwrap();
+    let delete = |name: &str| {
+        let deletion = chain.deletion(&spool.join(name), "archive", time(9)).unwrap();
+        deletion.map_or(Ok(()), |deletion| chain.will_delete(&spool, &[deletion])).unwrap();
+    };
+    delete("1-a");
     let first = fs::read_to_string(&log).unwrap();
     let shipped: Signed<Shipped> = read_unproven(first.as_bytes()).unwrap();
     assert_eq!(shipped.content.manifest, scratch.manifests()[&1].sha256);
     assert_eq!((shipped.content.sequence, shipped.content.destination.as_str()), (1, "archive"));
     fs::write(&log, &first[..first.len() - 5]).unwrap();
-    chain.will_delete(&spool, &spool.join("2-b"), "archive", time(9)).unwrap();
+    delete("2-b");
     let text = fs::read_to_string(&log).unwrap();
     let second = text.strip_prefix(&first[..first.len() - 5]).unwrap().strip_prefix('\n').unwrap();
     assert_eq!(read_unproven::<Shipped>(second.as_bytes()).unwrap().content.sequence, 2);
     fs::create_dir(spool.join("0-before")).unwrap();
-    chain.will_delete(&spool, &spool.join("0-before"), "archive", time(9)).unwrap();
+    delete("0-before");
     assert_eq!(fs::read_to_string(&log).unwrap(), text, "it had no manifest");
     assert_ne!(Sha256::NONE, shipped.content.manifest);
 }

@@ -1,27 +1,24 @@
 //! Deletes recordings that are old, or too many, and that every required destination has confirmed.
 //!
-//! Before that it appends a line for each session to `SPOOL/shipped.log` and syncs it, so that a session that
-//! was deleted can be told from one that was removed. A deletion is one rename, then what is left is cleared; a
+//! Before that a signed statement of each session is on disk in `SPOOL/shipped.log` ([`crate::audit`]), so that a
+//! session that was deleted can be told from one that was removed. A deletion is one rename, then what is left is cleared; a
 //! crash in between leaves nothing that could be taken for a session. Heads stay.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use portreeve_core::config::shipping::{Destination, Retention};
-use portreeve_core::shipping::{Candidate, Item, MANIFEST_FILE, ShippedLine, deletions};
+use portreeve_core::shipping::{Candidate, Item, deletions};
 use portreeve_core::utc::UtcTime;
 use tokio::time::sleep;
 
 use super::shipper::Ground;
 use super::source;
 use super::store::blocking;
-
-/// Name of the log of deleted sessions in the spool.
-const LOG: &str = "shipped.log";
+use crate::audit::AuditError;
+use crate::telemetry::with_causes;
 
 /// How often it is looked what may go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -62,7 +59,7 @@ impl Keeper {
             match deleted {
                 Ok(0) => {}
                 Ok(deleted) => tracing::info!(deleted, "old recordings are deleted from the spool"),
-                Err(error) => tracing::error!(%error, "cannot delete old recordings"),
+                Err(error) => tracing::error!(error = with_causes(&error), "cannot delete old recordings"),
             }
             sleep(SWEEP).await;
         }
@@ -73,18 +70,22 @@ impl Keeper {
         self.ground.state.clear_gone()?;
         let mut going = deletions(self.candidates(now)?, self.retention);
         going.truncate(AT_ONCE);
-        let time = UtcTime::from(now).to_string();
-        let mut lines = Vec::new();
         let mut sessions = 0;
-        going.retain(|item| match self.line(item, &time) {
-            Some(line) => {
-                lines.extend(line);
+        let mut statements = Vec::new();
+        going.retain(|item| match self.statements(item, now.into()) {
+            Ok(Some(of_item)) => {
+                statements.extend(of_item);
                 true
             }
-            None => false,
+            Ok(None) => false,
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(%item, error, "a recording is not deleted: that cannot be signed");
+                false
+            }
         });
-        if !lines.is_empty() {
-            append(&self.ground.spool.join(LOG), &lines)?;
+        if !statements.is_empty() {
+            self.ground.chain.will_delete(&self.ground.spool, &statements).map_err(io::Error::other)?;
         }
         for item in &going {
             fs::rename(self.ground.spool.join(item.path()), self.ground.state.gone(item))?;
@@ -140,45 +141,26 @@ impl Keeper {
         *self.sizes.entry(item.clone()).or_insert_with(measure)
     }
 
-    /// The line for what is about to be deleted, empty for a head; `None` where it must not be after all.
-    fn line(&self, item: &Item, time: &str) -> Option<Vec<u8>> {
-        let Item::Session { id, .. } = item else { return Some(Vec::new()) };
-        let (mut destinations, mut manifest_sha256) = (Vec::new(), None);
+    /// What is signed of a session that is about to be deleted, one for each destination that has it; `None` where
+    /// it must not be after all.
+    fn statements(&self, item: &Item, now: UtcTime) -> Result<Option<Vec<String>>, AuditError> {
+        let mut confirmed = Vec::new();
         for destination in &self.destinations {
-            match self.ground.state.confirmed(&destination.name, item) {
-                Some(confirmed) => {
-                    destinations.push(destination.name.clone());
-                    manifest_sha256 = confirmed.manifest_sha256.or(manifest_sha256);
-                }
+            if self.ground.state.confirmed(&destination.name, item).is_some() {
+                confirmed.push(&*destination.name);
+            } else if destination.required {
                 // The file is there and cannot be read: the destination is asked again.
-                None if destination.required => {
-                    self.ground.state.doubt(&destination.name, item).ok();
-                    return None;
-                }
-                None => {}
+                self.ground.state.doubt(&destination.name, item).ok();
+                return Ok(None);
             }
         }
-        let manifest = self.ground.spool.join(item.path()).join(MANIFEST_FILE);
-        let sequence = fs::read(manifest).ok().and_then(|text| {
-            let manifest: serde_json::Value = serde_json::from_slice(&text).ok()?;
-            manifest.get("sequence")?.as_u64()
-        });
-        let line = ShippedLine {
-            sequence,
-            session: id.clone(),
-            manifest_sha256,
-            destinations,
-            time: time.to_owned(),
-        };
-        let mut text = serde_json::to_vec(&line).ok()?;
-        text.push(b'\n');
-        Some(text)
+        if confirmed.is_empty() {
+            confirmed.push("");
+        }
+        let session = self.ground.spool.join(item.path());
+        let statements =
+            confirmed.into_iter().map(|destination| self.ground.chain.deletion(&session, destination, now));
+        let statements: Vec<Option<String>> = statements.collect::<Result<_, _>>()?;
+        Ok(Some(statements.into_iter().flatten().collect()))
     }
-}
-
-/// Appends whole lines, on disk when this returns.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    let mut log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    log.write_all(lines)?;
-    log.sync_all()
 }

@@ -21,6 +21,7 @@ use super::failure::ShipError;
 use super::source;
 use super::state::StateDir;
 use super::store::blocking;
+use crate::audit::AuditChain;
 use crate::metrics::Waiting;
 use crate::telemetry::with_causes;
 
@@ -41,6 +42,8 @@ const STATUS: Duration = Duration::from_secs(5);
 pub(super) struct Ground {
     pub(super) spool: PathBuf,
     pub(super) state: StateDir,
+    /// Signs what is deleted.
+    pub(super) chain: Arc<AuditChain>,
     pub(super) board: Arc<Board>,
 }
 

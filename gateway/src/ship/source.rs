@@ -16,6 +16,9 @@ use portreeve_core::shipping::{Item, MANIFEST_FILE, Sha256Digest};
 /// How deep files are below a session's directory: further recipients have a directory each.
 const DEPTH: usize = 2;
 
+/// Ends the name of a file that is not whole.
+const TEMPORARY: &str = ".tmp";
+
 /// Most files of a session; one with more is not shipped.
 const MOST_FILES: usize = 100_000;
 
@@ -104,6 +107,9 @@ fn collect(path: &Path, name: String, depth: usize, files: &mut Vec<SourceFile>)
         let entry = entry?;
         let child = entry.file_name().into_string();
         let child = child.map_err(|_| io::Error::other(format!("a name in {name} is no text")))?;
+        if child.ends_with(TEMPORARY) {
+            continue;
+        }
         collect(&entry.path(), format!("{name}/{child}"), depth - 1, files)?;
     }
     Ok(())
@@ -123,7 +129,9 @@ mod tests {
         fs::create_dir(root.join(format!("{SESSION}.part"))).unwrap();
         fs::create_dir_all(root.join(".shipping/archive")).unwrap();
         fs::create_dir(root.join("heads")).unwrap();
-        for name in ["events.log", "manifest.json", "zzz.log", "0123456789abcdef/events.log"] {
+        for name in
+            ["events.log", "manifest.json", "manifest.json.1-0.tmp", "zzz.log", "0123456789abcdef/events.log"]
+        {
             fs::write(root.join(SESSION).join(name), "12345").unwrap();
         }
         fs::write(root.join("heads/7.json"), "{}").unwrap();

@@ -3,23 +3,27 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use portreeve_core::shipping::ShippedLine;
+use portreeve_core::manifest::{Ended, Sha256, Shipped, read_unproven};
 
 use super::*;
+use crate::audit::Closing;
 
 /// A spool, and tasks that ship from it until they are dropped.
 struct Bed {
     dir: tempfile::TempDir,
     tasks: JoinSet<()>,
     metrics: ShipMetrics,
+    chain: Arc<AuditChain>,
 }
 
 impl Bed {
     fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let bed = Self {
-            dir: tempfile::tempdir().unwrap(),
+            chain: Arc::new(AuditChain::open(&dir.path().join("state")).unwrap()),
+            dir,
             tasks: JoinSet::new(),
             metrics: ShipMetrics::default(),
         };
@@ -38,13 +42,13 @@ impl Bed {
     /// A finished session with two files and a manifest.
     fn session(&self, number: u64) -> String {
         let name = format!("{number}-ffffffff-ffff-4fff-bfff-ffffffffffff");
-        let dir = self.spool().join(&name);
-        let part = dir.with_extension("part");
+        let part = self.spool().join(&name).with_extension("part");
         fs::create_dir_all(part.join("0123456789abcdef")).unwrap();
         fs::write(part.join("events.log"), format!("events of {number}")).unwrap();
         fs::write(part.join("0123456789abcdef/events.log"), format!("again {number}")).unwrap();
-        fs::write(part.join("manifest.json"), format!("{{\"sequence\":{number}}}")).unwrap();
-        fs::rename(part, dir).unwrap();
+        let now = SystemTime::now().into();
+        let closing = Closing { part, started: now, closed: now, ended: Ended::Finished, files: Vec::new() };
+        self.chain.close_all(vec![closing]).unwrap();
         name
     }
 
@@ -54,14 +58,21 @@ impl Bed {
     }
 
     fn ship(&mut self, destinations: &[Destination], retention: Retention) {
-        let (spool, metrics) = (self.spool(), self.metrics.clone());
-        let shipping = Shipping::open(&spool, destinations.to_vec(), retention, metrics).unwrap();
+        let (spool, metrics, chain) = (self.spool(), self.metrics.clone(), Arc::clone(&self.chain));
+        let shipping = Shipping::open(&spool, destinations.to_vec(), retention, metrics, chain).unwrap();
         self.tasks.spawn(shipping.run());
     }
 
-    fn log(&self) -> Vec<ShippedLine> {
+    fn log(&self) -> Vec<Shipped> {
         let text = fs::read_to_string(self.spool().join("shipped.log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let (mut before, mut documents) = ("", Vec::new());
+        for line in text.split_inclusive('\n') {
+            // One that a crash cut is passed over.
+            let document = read_unproven::<Shipped>(format!("{before}{line}").as_bytes());
+            documents.extend(document.ok().map(|signed| signed.content));
+            before = line;
+        }
+        documents
     }
 
     fn state(&self) -> StateDir {
@@ -115,11 +126,10 @@ async fn deletion_waits_for_all_that_are_required_and_is_written_down_first() {
     // The second is mounted at last.
     fs::create_dir(bed.path("two")).unwrap();
     until("it is deleted", || !bed.spool().join(&name).exists()).await;
-    let [line] = &bed.log()[..] else { panic!("{:?}", bed.log()) };
+    let [one, two] = &bed.log()[..] else { panic!("{:?}", bed.log()) };
     let manifest = fs::read(bed.path("two").join(&name).join("manifest.json")).unwrap();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &manifest);
-    assert_eq!(line.manifest_sha256.as_deref(), Some(&*hex::encode(digest)));
-    assert_eq!((line.sequence, &line.destinations), (Some(1), &vec!["one".to_owned(), "two".to_owned()]));
+    assert_eq!((one.sequence, one.manifest, &one.directory), (1, Sha256::of(&manifest), &name));
+    assert_eq!((&*one.destination, &*two.destination, two.sequence), ("one", "two", 1));
     until("its state is forgotten", || state.confirmed("one", &item).is_none()).await;
 }
 
@@ -165,7 +175,7 @@ async fn without_destinations_old_ones_are_deleted_only_if_that_is_said() {
     bed.tasks.shutdown().await;
     bed.ship(&[], Retention { delete_unshipped: true, ..at_once() });
     until("it is deleted", || !bed.spool().join(&name).exists()).await;
-    assert_eq!(bed.log()[0].destinations, [""; 0]);
+    assert_eq!(bed.log()[0].destination, "");
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use portreeve::audit::{AuditChain, Closing};
 use portreeve::metrics::ShipMetrics;
 use portreeve::ship::{Shipping, StateDir};
 use portreeve_core::config::shipping::{Destination, DestinationKind, Retention};
-use portreeve_core::shipping::ShippedLine;
+use portreeve_core::manifest::{Ended, Shipped, read_unproven};
 use tokio::task::JoinSet;
 
 /// A spool, and tasks that ship from it until they are dropped.
@@ -34,8 +36,9 @@ impl Bed {
         fs::create_dir(&part).unwrap();
         let bytes: Vec<u8> = (number..).flat_map(u64::to_be_bytes).take(size).collect();
         fs::write(part.join("events.log"), bytes).unwrap();
-        fs::write(part.join("manifest.json"), format!("{{\"sequence\":{number}}}")).unwrap();
-        fs::rename(part, self.spool().join(&name)).unwrap();
+        let now = SystemTime::now().into();
+        let closing = Closing { part, started: now, closed: now, ended: Ended::Finished, files: Vec::new() };
+        chain(&self.spool()).close_all(vec![closing]).unwrap();
         name
     }
 
@@ -44,9 +47,16 @@ impl Bed {
         self.tasks.spawn(shipping.run());
     }
 
-    pub(crate) fn log(&self) -> Vec<ShippedLine> {
+    pub(crate) fn log(&self) -> Vec<Shipped> {
         let text = fs::read_to_string(self.spool().join("shipped.log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let (mut before, mut documents) = ("", Vec::new());
+        for line in text.split_inclusive('\n') {
+            // One that a crash cut is passed over.
+            let document = read_unproven::<Shipped>(format!("{before}{line}").as_bytes());
+            documents.extend(document.ok().map(|signed| signed.content));
+            before = line;
+        }
+        documents
     }
 
     /// Names of what is confirmed.
@@ -63,11 +73,16 @@ impl Bed {
     }
 }
 
+/// The chain of the gateway that has the spool.
+fn chain(spool: &Path) -> Arc<AuditChain> {
+    Arc::new(AuditChain::open(&spool.with_file_name("state")).unwrap())
+}
+
 /// What ships a spool to one destination, `there`.
 pub(crate) fn shipping(spool: &Path, kind: DestinationKind, keep: Option<Duration>) -> Shipping {
     let destination = Destination { name: "there".to_owned(), required: true, concurrency: 4, kind };
     let retention = Retention { keep, ..Retention::default() };
-    Shipping::open(spool, vec![destination], retention, ShipMetrics::default()).unwrap()
+    Shipping::open(spool, vec![destination], retention, ShipMetrics::default(), chain(spool)).unwrap()
 }
 
 /// Whether two directories hold the same file.

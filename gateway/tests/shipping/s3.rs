@@ -189,7 +189,7 @@ fn killed() {
             }
         }
         let told: std::collections::BTreeSet<String> =
-            bed.log().into_iter().map(|line| line.session).collect();
+            bed.log().into_iter().map(|deletion| deletion.directory).collect();
         assert_eq!(told.len(), names.len(), "each is written down");
     });
 }

@@ -87,7 +87,7 @@ const GATEWAY: &[Row] = &[
     row("listener", &[GROUND]),
     row("audit", &[GROUND]),
     row("recording", &[GROUND, &["audit"]]),
-    row("ship", &[GROUND]),
+    row("ship", &[GROUND, &["audit"]]),
     row("ssh", &[GROUND]),
     row("store", &[GROUND]),
     row("probe", &[GROUND, &["ca"]]),

@@ -118,7 +118,7 @@ pub struct KeySuccession {
     pub time_ms: u64,
 }
 
-/// A session that was deleted from the spool after a destination had confirmed it. One document of
+/// A session that the gateway deleted from the spool: a destination has confirmed it, or it might go without. One document of
 /// `shipped.log`, which is a list of documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shipped {
@@ -130,7 +130,7 @@ pub struct Shipped {
     pub manifest: Sha256,
     /// Name of its directory.
     pub directory: String,
-    /// Name of the destination that confirmed it.
+    /// Name of the destination that confirmed it; empty where it was deleted without being shipped.
     pub destination: String,
     /// When it was deleted, milliseconds since 1970.
     pub time_ms: u64,

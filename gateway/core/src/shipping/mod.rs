@@ -1,7 +1,7 @@
 //! Shipping: which finished recording is copied next, when one is set aside, and which may be deleted.
 //!
 //! Owns the names of what is shipped, the decisions, and the documents that tell about them: per
-//! destination that a recording is confirmed or set aside, and the log of what was deleted. Pure: times
+//! destination that a recording is confirmed or set aside. Pure: times
 //! and random numbers are passed in. Deliberately absent: files and destinations.
 
 mod backlog;
@@ -16,7 +16,7 @@ pub use credentials::{CredentialsError, S3Credentials};
 pub use digest::{Sha256Digest, confirmed_digest, digest_field};
 pub use item::{Item, MANIFEST_FILE};
 pub use retention::{Candidate, deletions};
-pub use state::{Aside, Confirmed, DestinationStatus, ShippedLine};
+pub use state::{Aside, Confirmed, DestinationStatus};
 
 /// First pause after a failure, in milliseconds; each further one is twice as long.
 const FIRST_PAUSE: u64 = 1_000;

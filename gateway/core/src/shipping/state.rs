@@ -52,23 +52,6 @@ pub struct DestinationStatus {
     pub last_error: Option<String>,
 }
 
-/// A recording that was deleted: a line of `shipped.log`, written before the deletion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShippedLine {
-    /// Its number in the chain of manifests; absent where there is no manifest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sequence: Option<u64>,
-    /// The session's id.
-    pub session: String,
-    /// SHA-256 of its manifest, in hexadecimal; absent where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub manifest_sha256: Option<String>,
-    /// Who has it; empty where it was deleted without being shipped.
-    pub destinations: Vec<String>,
-    /// When it was deleted, RFC 3339 in UTC.
-    pub time: String,
-}
-
 impl Aside {
     /// First pause, in seconds; each further one is twice as long.
     const FIRST: u64 = 60 * 60;
@@ -103,20 +86,5 @@ mod tests {
         assert_eq!((aside.times, aside.retry_at), (21, 1_000 + 86_400));
         let stepped_back = Aside { retry_at: 1_000_000, ..aside };
         assert!(stepped_back.is_due(5));
-    }
-
-    #[test]
-    fn documents_are_read_as_they_are_written() {
-        let line = ShippedLine {
-            sequence: Some(7),
-            session: "s".into(),
-            manifest_sha256: Some("00".into()),
-            destinations: vec!["archive".into()],
-            time: "2026-01-01T00:00:00Z".into(),
-        };
-        let text = serde_json::to_string(&line).unwrap();
-        let expected = r#"{"sequence":7,"session":"s","manifest_sha256":"00","destinations":["archive"],"time":"2026-01-01T00:00:00Z"}"#;
-        assert_eq!(text, expected);
-        assert_eq!(serde_json::from_str::<ShippedLine>(&text).unwrap(), line);
     }
 }

@@ -289,7 +289,8 @@ fn what_was_deleted_after_shipping_is_no_gap_and_a_forged_deletion_is() {
     let audited = Audited::new(4);
     for number in [1, 2] {
         let now = UtcTime::from_unix_seconds(9);
-        audited.chain.will_delete(&audited.spool(), &audited.directory(number), "archive", now).unwrap();
+        let deletion = audited.chain.deletion(&audited.directory(number), "archive", now).unwrap().unwrap();
+        audited.chain.will_delete(&audited.spool(), &[deletion]).unwrap();
         fs::remove_dir_all(audited.directory(number)).unwrap();
     }
     assert_eq!(audited.problems(), [""; 0]);
