@@ -64,7 +64,7 @@ pub(super) enum SessionsCommand {
 
 impl SessionsCommand {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
-        let answered = runtime()?.block_on(timeout(ANSWER_LIMIT, self.ask(json)));
+        let answered = runtime()?.block_on(async { timeout(ANSWER_LIMIT, self.ask(json)).await });
         answered.context("the gateway that runs does not answer")??;
         Ok(ExitCode::SUCCESS)
     }
