@@ -26,6 +26,7 @@ mod other_traffic;
 mod probes;
 mod recordings;
 mod reloads;
+mod sessions;
 mod source_address;
 mod takeover;
 mod unfinished;
@@ -80,6 +81,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         source_address::CHECKS,
         recordings::CHECKS,
         verified::CHECKS,
+        sessions::CHECKS,
         failed_recordings::CHECKS,
         file_transfers::CHECKS,
         other_traffic::CHECKS,
