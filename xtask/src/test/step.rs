@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(names(Group::value_variants()).len(), STEPS.len());
         assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
-        assert_eq!(names(&[Group::E2e]), ["build", "ssh sides", "ssh peers", "shipping", "e2e"]);
+        let e2e = ["build", "ssh sides", "ssh peers", "typed commands", "shipping", "e2e"];
+        assert_eq!(names(&[Group::E2e]), e2e);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
     }
 
