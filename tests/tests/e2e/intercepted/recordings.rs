@@ -195,8 +195,10 @@ fn without_commands(_: &Beds) -> Result<()> {
     let finished = ssh(&bed, &["-o", "SetEnv=TOKEN=a-secret", TARGET, "echo a-secret-$((40 + 2)); exit 7"])?;
     ensure!(finished.ending() == "exit 7" && finished.out() == "a-secret-42\n", "{}", finished.err());
     let recording = last_recording(&bed, 3)?;
-    let files: Vec<_> = fs::read_dir(&recording)?.map(|file| Ok(file?.file_name())).collect::<Result<_>>()?;
-    ensure!(files == ["events.log"], "streams are kept: {files:?}");
+    let files = fs::read_dir(&recording)?.map(|file| Ok(file?.file_name()));
+    let mut files = files.collect::<Result<Vec<_>>>()?;
+    files.sort();
+    ensure!(files == ["events.log", "manifest.json"], "streams are kept: {files:?}");
     let events = events(&bed, &recording)?;
     for (kind, text) in [("exec", "command"), ("env", "value")] {
         let event = events.iter().find(|event| event["event"] == kind).with_context(|| kind.to_owned())?;
