@@ -33,15 +33,14 @@ pub fn forward_verdict(
     outer: OriginalDst,
     forward: Forward<'_>,
 ) -> ForwardVerdict {
-    if !forwards.allow(forward) {
+    let Some(port) = forward.tcp_port().filter(|_| forwards.allow(forward)) else {
         return ForwardVerdict::NotGranted;
-    }
+    };
     match forward.kind {
         // The user's own side: nothing of it is a target that the session could reach otherwise.
         ForwardKind::Remote | ForwardKind::RemoteSocket => ForwardVerdict::Allowed,
         ForwardKind::LocalSocket => ForwardVerdict::AllowedUnlessSsh,
         ForwardKind::Local => {
-            let Ok(port) = u16::try_from(forward.port) else { return ForwardVerdict::AllowedUnlessSsh };
             let name = name_of(forward.destination);
             if let Some(ip) = name.as_deref().and_then(known_address) {
                 let target = steered_from(set, outer, ip, port);
@@ -141,7 +140,8 @@ mod tests {
             ("db.", 5432, "AllowedUnlessSsh"),
             ("elsewhere.example.com", 22, "AllowedUnlessSsh"),
             ("127.1", 22, "AllowedUnlessSsh"),
-            ("10.0.0.1", 70_000, "AllowedUnlessSsh"),
+            ("10.0.0.1", 65_536 + 22, "NotGranted"),
+            ("elsewhere.example.com", 65_536 + 22, "NotGranted"),
         ] {
             assert_eq!(verdict(ForwardKind::Local, destination, port), expected, "{destination} {port}");
         }

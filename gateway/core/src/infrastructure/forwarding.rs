@@ -35,7 +35,7 @@ pub struct Forward<'a> {
     pub kind: ForwardKind,
     /// Where it leads: an address or name, or the path of a socket. Of a remote forward: where the target listens.
     pub destination: &'a [u8],
-    /// The TCP port, 0 of a socket. Of a remote forward 0 lets the target choose.
+    /// The TCP port as it was asked for, 0 of a socket. Of a remote forward 0 lets the target choose.
     pub port: u32,
 }
 
@@ -91,8 +91,12 @@ impl Forwards {
         self.0.push(rules);
     }
 
-    /// Whether policy allows a forward.
+    /// Whether policy allows a forward. None allows what is no TCP port: whoever opens it may keep the lower 16 bits
+    /// alone, which make another port than the rules were asked about.
     pub fn allow(&self, forward: Forward<'_>) -> bool {
+        if forward.tcp_port().is_none() {
+            return false;
+        }
         let allows = |rules: &[ForwardRule]| {
             let deciding = rules.iter().find(|rule| match rule.matches(forward) {
                 Match::Yes => true,
@@ -110,6 +114,13 @@ impl Forwards {
     }
 }
 
+impl Forward<'_> {
+    /// The port, if there is such a TCP port.
+    pub fn tcp_port(&self) -> Option<u16> {
+        u16::try_from(self.port).ok()
+    }
+}
+
 impl ForwardRule {
     fn matches(&self, forward: Forward<'_>) -> Match {
         if self.kind.is_some_and(|kind| kind != forward.kind) {
@@ -120,7 +131,7 @@ impl ForwardRule {
             Some(_) if forward.kind.is_socket() => Match::No,
             // The target chooses one.
             Some(_) if forward.port == 0 => Match::Maybe,
-            Some(ports) => Match::from(u16::try_from(forward.port).is_ok_and(|port| ports.contains(port))),
+            Some(ports) => Match::from(forward.tcp_port().is_some_and(|port| ports.contains(port))),
         };
         let destination = self.destination.as_ref().map_or(Match::Yes, |rule| rule.matches(forward));
         match (port, destination) {
@@ -279,6 +290,19 @@ mod tests {
         assert!(!of(vec![rule(true, None, "", Some(8080))]).allow(any));
         assert!(!of(vec![rule(false, None, "", Some(8080)), rule(true, None, "", None)]).allow(any));
         assert!(of(vec![rule(true, Some(ForwardKind::Remote), "", None)]).allow(any));
+    }
+
+    #[test]
+    fn what_is_no_tcp_port_is_never_allowed() {
+        let forwards = of(vec![rule(true, None, "", None)]);
+        assert!(forwards.allow(local("10.0.0.1", 65_535)));
+        let of_the_same_lower_bits = local("10.0.0.1", 65_536 + 22);
+        assert!(!forwards.allow(of_the_same_lower_bits));
+        let remote = Forward { kind: ForwardKind::Remote, ..of_the_same_lower_bits };
+        assert!(!forwards.allow(remote));
+        let mut says_nothing = Forwards::default();
+        says_nothing.add(None);
+        assert!(!says_nothing.allow(of_the_same_lower_bits));
     }
 
     #[test]
