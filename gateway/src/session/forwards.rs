@@ -3,7 +3,7 @@
 //! Decided by the policy in force when a forward is asked for, and by what the session's grant allows.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,13 +13,17 @@ use portreeve_core::net::OriginalDst;
 use portreeve_core::record::{ChannelKind, ChannelNumber};
 use portreeve_core::snapshot::PolicySnapshot;
 use portreeve_core::target::Target;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::ssh::observe::Decision;
 
 /// How long the gateway looks for the addresses of a name.
 const RESOLVING: Duration = Duration::from_secs(2);
+
+/// How many names the gateway looks up at the same time, over all sessions. A look-up that takes longer than
+/// [`RESOLVING`] keeps its thread until the system's resolver gives up, so this bounds threads too.
+static LOOKUPS: Semaphore = Semaphore::const_new(16);
 
 /// Decides about the forwards of one session.
 #[derive(Debug)]
@@ -44,14 +48,14 @@ impl ForwardJudge {
     /// Decides about a channel that is asked for.
     pub(super) fn open(&self, channel: ChannelNumber, kind: &ChannelKind) -> Decision {
         let Some(forward) = asked(kind) else { return self.other(kind) };
+        let Some(port) = forward.tcp_port() else { return Decision::not_granted() };
         match forward_verdict(&self.policy().infrastructure, &self.forwards, self.outer, forward) {
             ForwardVerdict::Allowed => Decision::Forward,
             ForwardVerdict::AllowedUnlessSsh => {
-                let port = u16::try_from(forward.port).unwrap_or_default();
                 self.names().insert(channel, (forward.destination.to_vec(), port));
                 Decision::ForwardUnlessSsh
             }
-            ForwardVerdict::NotGranted => not_granted(),
+            ForwardVerdict::NotGranted => Decision::not_granted(),
             ForwardVerdict::ToTarget(target) => connect_directly(&target),
         }
     }
@@ -60,13 +64,13 @@ impl ForwardJudge {
     pub(super) fn listen(&self, listen: &[u8], port: Option<u32>) -> Decision {
         let kind = if port.is_some() { ForwardKind::Remote } else { ForwardKind::RemoteSocket };
         let forward = Forward { kind, destination: listen, port: port.unwrap_or_default() };
-        if self.forwards.allow(forward) { Decision::Forward } else { not_granted() }
+        if self.forwards.allow(forward) { Decision::Forward } else { Decision::not_granted() }
     }
 
     /// Decides about SSH that began on a channel.
     pub(super) async fn ssh(&self, channel: ChannelNumber) -> Decision {
-        let Some((name, port)) = self.names().get(&channel).cloned() else { return not_granted() };
-        let addresses = resolve(&name, port).await;
+        let Some((name, port)) = self.names().get(&channel).cloned() else { return Decision::not_granted() };
+        let addresses = resolve(name, port).await;
         match ssh_verdict(&self.policy().infrastructure, self.outer, &addresses, port) {
             ForwardVerdict::Allowed | ForwardVerdict::AllowedUnlessSsh => Decision::Forward,
             ForwardVerdict::ToTarget(target) => connect_directly(&target),
@@ -87,7 +91,7 @@ impl ForwardJudge {
     /// What is not known may lead anywhere; what is no forward is not decided here.
     fn other(&self, kind: &ChannelKind) -> Decision {
         let unknown = matches!(kind, ChannelKind::Other { .. });
-        if unknown && !self.forwards.allow_all() { not_granted() } else { Decision::Forward }
+        if unknown && !self.forwards.allow_all() { Decision::not_granted() } else { Decision::Forward }
     }
 
     fn policy(&self) -> Arc<PolicySnapshot> {
@@ -117,17 +121,19 @@ fn asked(kind: &ChannelKind) -> Option<Forward<'_>> {
     }
 }
 
-/// The addresses of a name, as far as the gateway can tell.
-async fn resolve(name: &[u8], port: u16) -> Vec<IpAddr> {
-    let Ok(name) = str::from_utf8(name) else { return Vec::new() };
-    match timeout(RESOLVING, tokio::net::lookup_host((name, port))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
-        Ok(Err(_)) | Err(_) => Vec::new(),
-    }
-}
-
-fn not_granted() -> Decision {
-    Decision::Refuse { text: "not granted by the policy of this gateway".to_owned() }
+/// The addresses of a name, as far as the gateway can tell: none if it does not know within [`RESOLVING`], or if
+/// too many other names are looked up.
+async fn resolve(name: Vec<u8>, port: u16) -> Vec<IpAddr> {
+    let Ok(name) = String::from_utf8(name) else { return Vec::new() };
+    let looked_up = async {
+        let permit = LOOKUPS.acquire().await.ok()?;
+        let look_up = move || {
+            let _permit = permit;
+            (name, port).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+        };
+        tokio::task::spawn_blocking(look_up).await.ok()?.ok()
+    };
+    timeout(RESOLVING, looked_up).await.ok().flatten().unwrap_or_default()
 }
 
 fn connect_directly(target: &Target) -> Decision {

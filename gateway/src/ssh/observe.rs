@@ -19,7 +19,15 @@ pub enum Decision {
     },
 }
 
+/// What the side that asked is told about what no policy grants.
+pub(super) const NOT_GRANTED: &str = "not granted by the policy of this gateway";
+
 impl Decision {
+    /// Refuse it, since no policy grants it.
+    pub(crate) fn not_granted() -> Self {
+        Self::Refuse { text: NOT_GRANTED.to_owned() }
+    }
+
     /// What the side that asked is told.
     pub(super) const fn text(&self) -> Option<&str> {
         match self {

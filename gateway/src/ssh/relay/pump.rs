@@ -29,7 +29,7 @@ use super::windows::HeldWindows;
 use crate::ssh::fault::ProtocolFault;
 use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
-use crate::ssh::observe::{Decision, ObserverFailed, SessionObserver};
+use crate::ssh::observe::{Decision, NOT_GRANTED, ObserverFailed, SessionObserver};
 
 /// Bytes that may wait to be written to a side before no more is read for it.
 const HIGH_WATER: usize = 256 * 1024;
@@ -333,9 +333,6 @@ fn is_end_of_writing(seen: &Seen<'_>) -> bool {
 fn is_openssh(transport: &Transport) -> bool {
     transport.peer_identification().is_some_and(|line| line.starts_with(b"SSH-2.0-OpenSSH"))
 }
-
-/// Said of a channel that is refused, unless the observer has a better text.
-const NOT_GRANTED: &str = "not granted by the policy of this gateway";
 
 /// Where SSH begins on a guarded channel.
 const SSH: Judged = Judged { fate: Fate::Forward, if_refused: Fate::CutSsh, event: None };
