@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use portreeve_core::config::daemon::OnRecordingFailure;
 use portreeve_core::envelope::{Batch, ExitHeader, LogName, Packer, Packet, PtyHeader};
-use portreeve_core::record::{EventLine, RecordEvent, Source};
+use portreeve_core::record::{ChannelNumber, EventLine, RecordEvent, Source};
 use tracing::{error, warn};
 
 use super::budget::Budget;
@@ -55,6 +55,14 @@ pub(super) struct Appended {
     pub(super) gap: Option<RecordEvent>,
     /// Why the session must end, though this was written.
     pub(super) ending: Option<RecordingError>,
+}
+
+/// What became of a log that ended.
+pub(super) struct Finished {
+    /// A gap before its end, or up to it, to be told in the events.
+    pub(super) gap: Option<RecordEvent>,
+    /// Whether it has its end.
+    pub(super) written: Result<(), RecordingError>,
 }
 
 impl SealedLog {
@@ -123,16 +131,12 @@ impl SealedLog {
         set.or_else(|error| self.broken(error, now).map(drop))
     }
 
-    /// Writes the final header: the log ends here. A gap before it is to be told in the events.
-    pub(super) fn finish(
-        &mut self,
-        exit: Option<&ExitHeader>,
-        now: u64,
-    ) -> Result<Option<RecordEvent>, RecordingError> {
+    /// Writes the final header: the log ends here.
+    pub(super) fn finish(&mut self, exit: Option<&ExitHeader>, now: u64) -> Finished {
         let gap = self.resume(now, true);
         match &mut self.state {
-            State::Writing(segment) => segment.finish(&self.session, exit, true).map(|()| gap),
-            State::Broken(gap) => Err(gap.error.clone()),
+            State::Writing(segment) => Finished { gap, written: segment.finish(&self.session, exit, true) },
+            State::Broken(gap) => Finished { gap: gap.event(self.name), written: Err(gap.error.clone()) },
         }
     }
 
@@ -170,15 +174,11 @@ impl SealedLog {
         if !last_chance && Instant::now() < gap.retry {
             return None;
         }
-        let channel = match self.name {
-            LogName::Events => None,
-            LogName::Channel(channel) => Some(channel),
-        };
-        let event = RecordEvent::Gap { channel, from_us: gap.from_us, lost_bytes: gap.lost_bytes };
+        let told_elsewhere = gap.event(self.name);
         let begun = self.session.check_space(self.name).and_then(|_| {
             let mut segment = Segment::begin(&self.session, self.name, gap.next, self.pty.as_ref())?;
-            if channel.is_none() {
-                let line = gap_line(&event, &self.session, at)?;
+            if told_elsewhere.is_none() {
+                let line = gap_line(gap, &self.session, at)?;
                 segment.append(line).inspect_err(|_| segment.discard())?;
             }
             Ok(segment)
@@ -188,7 +188,7 @@ impl SealedLog {
                 let path = self.session.directory.display();
                 warn!(%path, log = %self.name, lost_bytes = gap.lost_bytes, "the recording goes on after a gap");
                 self.state = State::Writing(segment);
-                channel.map(|_| event)
+                told_elsewhere
             }
             Err(error) => {
                 gap.error = error;
@@ -207,11 +207,23 @@ impl Gap {
         session.lost(0);
         Self { from_us, lost_bytes: 0, error, next, retry: Instant::now() + RETRY_AFTER }
     }
+
+    /// What the events are told of a gap in another log than theirs.
+    fn event(&self, log: LogName) -> Option<RecordEvent> {
+        match log {
+            LogName::Events => None,
+            LogName::Channel(channel) => Some(self.of(Some(channel))),
+        }
+    }
+
+    const fn of(&self, channel: Option<ChannelNumber>) -> RecordEvent {
+        RecordEvent::Gap { channel, from_us: self.from_us, lost_bytes: self.lost_bytes }
+    }
 }
 
 /// The line of a gap in the events, as the batch that holds it.
-fn gap_line(event: &RecordEvent, session: &SessionFiles, at: u64) -> Result<Batch, RecordingError> {
-    let line = EventLine::new(event.clone(), session.started, Duration::from_micros(at));
+fn gap_line(gap: &Gap, session: &SessionFiles, at: u64) -> Result<Batch, RecordingError> {
+    let line = EventLine::new(gap.of(None), session.started, Duration::from_micros(at));
     let data = line.to_json().map_err(|error| RecordingError::Event(Arc::new(error)))?;
     let mut packer = Packer::default();
     packer.push(Packet { source: Source::Client, code: 0, elapsed: at, data: &data });

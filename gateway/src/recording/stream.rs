@@ -378,7 +378,7 @@ async fn write_all(shared: Arc<Shared>, log: SealedLog, inspection: Option<Inspe
             shared.look_again(writer.inspector.as_ref().and_then(Inspector::deadline));
         }
         if last {
-            return shared.end(Phase::Closed);
+            return shared.end(done.closed.map_or_else(Phase::Failed, |()| Phase::Closed));
         }
         spare = if busy { done.spare } else { Vec::new() };
     }

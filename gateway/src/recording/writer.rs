@@ -8,7 +8,7 @@ use portreeve_core::record::RecordEvent;
 use super::error::RecordingError;
 use super::events::EventsFile;
 use super::inspector::{Inspected, Inspector};
-use super::sealed_log::{Appended, SealedLog};
+use super::sealed_log::{Appended, Finished, SealedLog};
 
 /// What looks at a channel's packets before they are sealed, and where that is told.
 pub(super) struct Inspection {
@@ -39,6 +39,8 @@ pub(super) struct Done {
     pub(super) found: Vec<RecordEvent>,
     /// Why the session must end.
     pub(super) ending: Option<RecordingError>,
+    /// Whether the log has its end, if it was to be closed.
+    pub(super) closed: Result<(), RecordingError>,
 }
 
 impl Writer {
@@ -56,6 +58,7 @@ impl Writer {
         };
         let Appended { spare, gap, mut ending } = self.log.append(batch, now)?;
         found.extend(gap);
+        let mut closed = Ok(());
         if let Some(exit) = work.finish {
             if let Some(inspector) = &mut self.inspector {
                 let held = inspector.finish(now);
@@ -64,8 +67,10 @@ impl Writer {
                 found.extend(held.gap);
                 ending = ending.or(held.ending);
             }
-            found.extend(self.log.finish(exit.as_ref(), now)?);
+            let Finished { gap, written } = self.log.finish(exit.as_ref(), now);
+            found.extend(gap);
+            closed = written;
         }
-        Ok(Done { spare, found, ending })
+        Ok(Done { spare, found, ending, closed })
     }
 }

@@ -81,6 +81,32 @@ async fn a_disk_that_never_works_again_is_told_at_the_end() {
     assert!(recorder.has_gap() && recorder.finish(ended()).await.is_err());
 }
 
+/// What was open when a disk filled up to the reserve is closed while it still is.
+#[tokio::test]
+async fn a_log_that_ends_in_a_gap_is_told_in_the_events() {
+    let scratch = tempfile::tempdir().unwrap();
+    let spool = Spool::open(scratch.path()).unwrap();
+    let reserved = reserve_on(&spool, terms(OnRecordingFailure::Continue, false)).await.unwrap();
+    let recorder = reserved.begin(started_event(), true, TransferRights::ALL).await.unwrap();
+    recorder.event(&channel_open(CHANNEL, ChannelKind::Session)).await.unwrap();
+    // The next segment of the channel finds its name taken, whenever it tries.
+    let part = only_entry(scratch.path());
+    for segment in ["channel-0.log", "channel-0.1.log"] {
+        fs::remove_file(part.join(segment)).ok();
+        fs::create_dir(part.join(segment)).unwrap();
+    }
+    recorder.data(CHANNEL, Source::Target, 0, b"lost").await.unwrap();
+    recorder.event(&channel_closed(CHANNEL)).await.unwrap();
+    assert!(recorder.clone().finish(ended()).await.is_err() && recorder.has_gap());
+    let lines = events(&only_entry(scratch.path()));
+    let gap = lines.iter().find_map(|line| {
+        let RecordEvent::Gap { channel, lost_bytes, .. } = line.event else { return None };
+        Some((channel, lost_bytes))
+    });
+    assert_eq!(gap, Some((Some(CHANNEL), 4)));
+    assert_eq!(lines.last().unwrap().event, ended());
+}
+
 #[tokio::test]
 async fn the_reserve_is_for_break_glass_sessions() {
     let scratch = tempfile::tempdir().unwrap();
