@@ -9,17 +9,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portreeve_tests::deadline::until;
-use portreeve_tests::{Companion, Testbed};
+use portreeve_tests::{Companion, Options, Testbed};
 use serde_json::Value;
 
-use super::recordings::{bed, recordings};
-use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, sample};
-use crate::beds::Beds;
+use super::recordings::{bed, events, recordings};
+use super::{Check, SOON, access_event, dialled_by_the_gateway, ensure_refused, metric, policy, sample};
+use crate::beds::{Beds, own};
 use crate::ssh::{LIMIT, Standing, TARGET, converse, ssh};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("a_session_that_cannot_be_recorded_is_refused_before_the_target", unwritable),
     Check::new("a_spool_that_fills_ends_the_session_and_says_why", full),
+    Check::new("a_spool_that_is_read_only_refuses_sessions_until_it_is_writable", read_only),
+    Check::new("the_reserve_lets_break_glass_identities_alone_in", reserve),
+    Check::new("a_session_that_goes_on_without_room_has_a_gap_that_tells_what_is_missing", gap),
     Check::new("a_recording_that_fails_ends_a_session_that_only_forwards", forwarding_only),
     Check::new("a_recording_that_is_lost_at_the_end_is_how_the_session_ended", lost_at_the_end),
 ];
@@ -42,15 +45,87 @@ fn unwritable(_: &Beds) -> Result<()> {
     Ok(())
 }
 
-fn full(_: &Beds) -> Result<()> {
-    let bed = bed()?;
-    recordings(&bed, 2)?;
+/// Runs a check with a file system of its own mounted on the spool, which is unmounted again.
+fn on_small_spool(bed: &Testbed, size: &str, check: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    recordings(bed, 2)?;
     let spool = bed.gateway()?.files().spool_dir();
     let tmpfs = Some("tmpfs");
-    mount(tmpfs, &spool, tmpfs, MsFlags::empty(), Some("size=512k")).context("mount a small spool")?;
-    let checked = fill(&bed);
+    let options = format!("size={size}");
+    mount(tmpfs, &spool, tmpfs, MsFlags::empty(), Some(&*options)).context("mount a small spool")?;
+    let checked = check(&spool);
     umount2(&spool, MntFlags::MNT_DETACH).context("unmount the small spool")?;
     checked
+}
+
+fn full(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    on_small_spool(&bed, "512k", |_| fill(&bed))
+}
+
+fn read_only(_: &Beds) -> Result<()> {
+    let bed = bed()?;
+    on_small_spool(&bed, "64m", |spool| {
+        let remount =
+            |flags| mount(None::<&str>, spool, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
+        remount(MsFlags::MS_RDONLY).context("make the spool read-only")?;
+        let before = dialled_by_the_gateway(&bed)?;
+        ensure_refused(&ssh(&bed, &[TARGET, "id"])?, &["recorded"])?;
+        ensure!(dialled_by_the_gateway(&bed)? == before, "the target was dialled");
+        let read_only = |event: &Value| {
+            event["outcome"] == "recording_failed"
+                && event["reason"].as_str().is_some_and(|reason| reason.contains("Read-only file system"))
+        };
+        access_event(bed.gateway()?, "an access event that names the reason", read_only)?;
+        remount(MsFlags::empty()).context("make the spool writable")?;
+        ssh(&bed, &[TARGET, "true"])?.success()?;
+        Ok(())
+    })
+}
+
+fn reserve(_: &Beds) -> Result<()> {
+    let broken_glass = "email = \"bob@example.com\"";
+    let policy =
+        policy("\"alice\"", "").replacen(broken_glass, &format!("{broken_glass}, break_glass = true"), 1);
+    let options = Options {
+        policy: Some(policy),
+        config: Some("[recording]\nreserve = \"32MiB\"".to_owned()),
+        ..Options::default()
+    };
+    let bed = own(&options)?;
+    on_small_spool(&bed, "16m", |_| {
+        let wanted = || ssh(&bed, &["-b", "10.1.1.2", TARGET, "true"]);
+        // What was free a moment ago counts for a second.
+        until("a session that is refused", SOON, || Ok((!wanted()?.status.success()).then_some(())))?;
+        ensure_refused(&wanted()?, &["recorded"])?;
+        let told = |event: &Value| {
+            event["reason"].as_str().is_some_and(|reason| reason.contains("32 MiB are kept in reserve"))
+        };
+        access_event(bed.gateway()?, "an access event that names the reserve", told)?;
+        let bob = ssh(&bed, &["-b", "10.1.1.9", TARGET, "echo in"])?.success()?;
+        ensure!(bob == "in\n", "{bob:?}");
+        Ok(())
+    })
+}
+
+fn gap(_: &Beds) -> Result<()> {
+    const BYTES: usize = 8_000_000;
+    let config = "[recording]\nreserve = \"12MiB\"\non_failure = \"continue\"".to_owned();
+    let bed = own(&Options { config: Some(config), ..Options::default() })?;
+    on_small_spool(&bed, "16m", |_| {
+        // In two parts, since what is free is looked up once a second.
+        let command = format!("head -c {BYTES} /dev/zero; sleep 2; head -c {BYTES} /dev/zero; exit 5");
+        let finished = ssh(&bed, &[TARGET, &command])?;
+        ensure!(finished.ending() == "exit 5", "{}: {}", finished.ending(), finished.err());
+        ensure!(finished.stdout.len() == 2 * BYTES, "the user has {} bytes", finished.stdout.len());
+        let events = events(&bed, recordings(&bed, 1)?.first().context("no recording")?)?;
+        let gap = events.iter().find(|event| event["event"] == "gap").context("the events tell no gap")?;
+        let lost = gap["lost_bytes"].as_u64().context("a gap without a size")?;
+        ensure!(lost > 0 && lost <= 2 * BYTES as u64 && gap["channel"] == 0, "{gap}");
+        ensure!(events.last().is_some_and(|event| event["event"] == "session-ended"), "{events:?}");
+        let told = metric(bed.gateway()?, sample::RECORDING_FAILURES)?;
+        ensure!(told == 1.0, "{told} recordings failed");
+        Ok(())
+    })
 }
 
 fn fill(bed: &Testbed) -> Result<()> {

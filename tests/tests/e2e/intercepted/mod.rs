@@ -24,6 +24,7 @@ mod lifecycle;
 mod old_targets;
 mod other_traffic;
 mod probes;
+mod recipients;
 mod recordings;
 mod reloads;
 mod sessions;
@@ -80,6 +81,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         old_targets::CHECKS,
         source_address::CHECKS,
         recordings::CHECKS,
+        recipients::CHECKS,
         verified::CHECKS,
         sessions::CHECKS,
         failed_recordings::CHECKS,
