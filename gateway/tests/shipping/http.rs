@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Behaviour {
+pub(crate) enum Behaviour {
     Good,
     NoDigest,
     WrongDigest,
@@ -39,12 +39,12 @@ enum Behaviour {
 }
 
 /// What a server has, by path.
-type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+pub(crate) type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// Starts a server that behaves as `choose` says for the number of the request and its path.
-async fn serve(choose: impl Fn(usize, &str) -> Behaviour + Send + Sync + 'static) -> (String, Files) {
+/// Starts a server that behaves as `choose` says for the number of the request and its path; its port.
+pub(crate) async fn serve(choose: impl Fn(usize, &str) -> Behaviour + Send + Sync + 'static) -> (u16, Files) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/in/{{path}}", listener.local_addr().unwrap());
+    let port = listener.local_addr().unwrap().port();
     let (files, choose) = (Files::default(), Arc::new(choose));
     let kept = Arc::clone(&files);
     tokio::spawn(async move {
@@ -54,7 +54,7 @@ async fn serve(choose: impl Fn(usize, &str) -> Behaviour + Send + Sync + 'static
             tokio::spawn(async move { answer(stream, number, &kept, &*choose).await });
         }
     });
-    (url, files)
+    (port, files)
 }
 
 async fn answer(
@@ -106,9 +106,9 @@ async fn answer(
     stream.write_all(format!("{answer}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()).await.ok()
 }
 
-fn destination(url: String, confirm: HttpConfirm) -> DestinationKind {
+fn destination(port: u16, confirm: HttpConfirm) -> DestinationKind {
     DestinationKind::Http(Http {
-        url,
+        url: format!("http://127.0.0.1:{port}/in/{{path}}"),
         allow_http: true,
         method: HttpMethod::Put,
         token_file: None,
@@ -123,7 +123,7 @@ fn misbehaving() {
         let poisoned = bed.session(1, 100);
         let names: Vec<String> = (2..100).map(|number| bed.session(number, 30_000)).collect();
         let bad = poisoned.clone();
-        let (url, files) = serve(move |number, path| match number {
+        let (port, files) = serve(move |number, path| match number {
             _ if path.starts_with(&bad) => Behaviour::Error,
             5 => Behaviour::Stall,
             _ if number % 50 == 7 => Behaviour::Reset,
@@ -134,7 +134,7 @@ fn misbehaving() {
             _ => Behaviour::Good,
         })
         .await;
-        bed.ship(destination(url, HttpConfirm::Digest), None);
+        bed.ship(destination(port, HttpConfirm::Digest), None);
         until("all good ones are confirmed", || bed.confirmed() == names.len()).await;
         for name in &names {
             for file in ["events.log", "manifest.json"] {
@@ -159,13 +159,13 @@ fn another_digest() {
     run(async {
         let mut bed = Bed::new();
         let name = bed.session(1, 100);
-        let (url, _) = serve(|_, _| Behaviour::WrongDigest).await;
-        bed.ship(destination(url, HttpConfirm::Status), Some(Duration::ZERO));
+        let (port, _) = serve(|_, _| Behaviour::WrongDigest).await;
+        bed.ship(destination(port, HttpConfirm::Status), Some(Duration::ZERO));
         until("a status is enough where that is said", || !bed.spool().join(&name).exists()).await;
         bed.tasks.shutdown().await;
         let again = bed.session(2, 100);
-        let (url, _) = serve(|_, _| Behaviour::WrongDigest).await;
-        bed.ship(destination(url, HttpConfirm::Digest), Some(Duration::ZERO));
+        let (port, _) = serve(|_, _| Behaviour::WrongDigest).await;
+        bed.ship(destination(port, HttpConfirm::Digest), Some(Duration::ZERO));
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert!(!bed.spool().join(name).exists() && bed.spool().join(again).exists());
         assert_eq!((bed.confirmed(), bed.log().len()), (0, 1));
@@ -177,8 +177,8 @@ fn by_status() {
         for (confirm, confirmed) in [(HttpConfirm::Digest, 0), (HttpConfirm::Status, 1)] {
             let mut bed = Bed::new();
             bed.session(1, 100);
-            let (url, _) = serve(|_, _| Behaviour::NoDigest).await;
-            bed.ship(destination(url, confirm), None);
+            let (port, _) = serve(|_, _| Behaviour::NoDigest).await;
+            bed.ship(destination(port, confirm), None);
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(bed.confirmed(), confirmed, "{confirm:?}");
         }

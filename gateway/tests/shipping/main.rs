@@ -11,6 +11,7 @@ mod http;
 mod process;
 mod s3;
 mod syslog;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         })
         .with_ignored_flag(true)
     };
-    let trials = s3::TESTS.iter().chain(http::TESTS).chain(syslog::TESTS).map(trial).collect();
+    let trials =
+        s3::TESTS.iter().chain(http::TESTS).chain(syslog::TESTS).chain(tls::TESTS).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -23,14 +23,14 @@ pub(crate) const TESTS: &[Test] = &[
 const BUCKET: &str = "recordings";
 
 /// A running S3 server; killed when dropped.
-struct Server {
+pub(crate) struct Server {
     root: PathBuf,
-    port: u16,
+    pub(crate) port: u16,
     child: Child,
 }
 
 impl Server {
-    fn start(root: &Path) -> Self {
+    pub(crate) fn start(root: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::create_dir_all(root.join(BUCKET)).unwrap();
         Self { root: root.to_owned(), port, child: spawn(root, port) }
@@ -74,7 +74,8 @@ fn spawn(root: &Path, port: u16) -> Child {
     child
 }
 
-fn credentials(bed: &Bed, secret: &str) -> PathBuf {
+/// Where the server's credentials are, or wrong ones.
+pub(crate) fn credentials(bed: &Bed, secret: &str) -> PathBuf {
     let path = bed.dir.path().join("credentials");
     fs::write(&path, format!("[default]\naws_access_key_id = AKEXAMPLE\naws_secret_access_key = {secret}\n"))
         .unwrap();

@@ -14,6 +14,7 @@ use portreeve_core::config::daemon::AccessLog as Destination;
 
 use crate::Test;
 use crate::bed::{run, until};
+use crate::tls::certificate;
 
 /// Tests with rsyslog.
 pub(crate) const TESTS: &[Test] = &[
@@ -80,25 +81,6 @@ fn spawn(dir: &Path, port: u16) -> Child {
         std::thread::sleep(Duration::from_millis(20));
     }
     child
-}
-
-fn certificate(dir: &Path, host: &str) {
-    let mut command = Command::new("openssl");
-    command.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    command.args(["-subj", &format!("/CN={host}"), "-addext", &format!("subjectAltName=DNS:{host}")]);
-    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    command.arg("-keyout").arg(dir.join("key.pem")).arg("-out").arg(dir.join("cert.pem"));
-    assert!(command.stderr(Stdio::null()).status().unwrap().success());
 }
 
 fn log(dir: &Path, port: u16, tls: bool, metrics: &Metrics) -> AccessLog {
