@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use portreeve_tests::{Finished, Options, Testbed, run};
 
 use super::Check;
@@ -16,6 +17,7 @@ use crate::ssh::{LIMIT, TARGET, ssh};
 pub(super) const CHECKS: &[Check] = &[
     Check::new("recordings_are_proven_whole_and_tampering_shows", tampering),
     Check::new("a_killed_gateway_leaves_a_chain_without_a_gap", killed),
+    Check::new("two_gateways_at_once_write_one_chain", taken_over),
 ];
 
 /// Keeps the public half of the key that signs now.
@@ -91,4 +93,28 @@ fn killed(_: &Beds) -> Result<()> {
     let verified = verify(&bed, &bed.gateway()?.files().spool_dir())?;
     ensure!(verified.out().contains("(closed after a crash)"), "{}", verified.out());
     Ok(())
+}
+
+/// Sessions of a gateway that drains end between those of the one that took over.
+fn taken_over(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    keep_audit_key(&bed)?;
+    recordings(&bed, 2)?;
+    let mut before = Vec::new();
+    for name in ["before_1", "before_2", "before_3"] {
+        before.push(lasting(&bed, "10.1.1.2", name)?);
+    }
+    let successor = bed.gateway()?.take_over()?;
+    let mut old = bed.gateway_mut()?.adopt(successor).context("no gateway ran")?;
+    let mut closed = 2;
+    for session in &mut before {
+        ssh(&bed, &[TARGET, "true"])?.success()?;
+        session.signal(Signal::SIGKILL)?;
+        session.wait(LIMIT)?;
+        closed += 2;
+        recordings(&bed, closed)?;
+    }
+    let drained = old.wait(LIMIT * 2)?;
+    ensure!(drained.success(), "the gateway that drained ended with {drained:?}");
+    ensure_whole(&bed, closed)
 }
