@@ -10,7 +10,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
+use nix::sys::termios::{FlushArg, LocalFlags, OutputFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 use vte::{Params, Parser, Perform};
 
 use super::pacer::Key;
@@ -50,7 +50,8 @@ pub(super) struct Keyboard {
 struct Pressed(std::collections::VecDeque<Key>);
 
 impl Keyboard {
-    /// Takes the keyboard: keys are not shown, and none of them is a signal.
+    /// Takes the keyboard: keys are not shown, and none of them is a signal. What is written reaches the terminal as
+    /// it is.
     ///
     /// # Errors
     /// Where there is no terminal.
@@ -59,6 +60,8 @@ impl Keyboard {
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();
         quiet.local_flags &= !(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN);
+        // What is shown was made ready for a terminal once: a line feed of a full-screen program is none at a line's end.
+        quiet.output_flags &= !OutputFlags::OPOST;
         tcsetattr(&terminal, SetArg::TCSADRAIN, &quiet)?;
         Ok(Self { terminal, before, parser: Parser::default(), pressed: Pressed::default() })
     }
