@@ -4,6 +4,7 @@
 //! gateway in charge answers; it knows nothing of the sessions of one that drains after a takeover.
 
 use std::io;
+use std::path::PathBuf;
 
 use portreeve_core::utc::UtcTime;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct SessionView {
     pub client_bytes: u64,
     /// Bytes from the target's side.
     pub target_bytes: u64,
+    /// Where its recording is written, if there is one.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
 }
 
 /// Answers a peer.
@@ -87,7 +91,7 @@ pub async fn answer(peer: &mut Peer, registry: &Registry, question: Question) ->
 
 impl From<LiveSession> for SessionView {
     fn from(session: LiveSession) -> Self {
-        let LiveSession { id, basis, since, activity } = session;
+        let LiveSession { id, basis, since, directory, activity } = session;
         Self {
             session: id.to_string(),
             user: basis.identity.email.to_string(),
@@ -100,6 +104,8 @@ impl From<LiveSession> for SessionView {
             command: activity.command,
             client_bytes: activity.client_bytes,
             target_bytes: activity.target_bytes,
+            // The configuration may name the spool from where the gateway was started.
+            directory: directory.and_then(|path| std::path::absolute(path).ok()),
         }
     }
 }

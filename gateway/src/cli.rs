@@ -74,7 +74,7 @@ enum Verb {
     /// Attach, show, watch, account for or remove what is in the kernel
     #[command(subcommand)]
     Datapath(datapath::DatapathCommand),
-    /// List, show and end live sessions
+    /// List, show, watch and end live sessions
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
     /// Make recipient keys; list, search, decrypt, export and replay recordings

@@ -30,6 +30,7 @@ mod sync;
 mod writer;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -188,6 +189,11 @@ impl Recorder {
     /// What the session does, while it lives.
     pub fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
+    }
+
+    /// Where it is written until it is finished; `None` where there is no recording.
+    pub fn directory(&self) -> Option<&Path> {
+        self.session.as_ref().map(|session| session.directory.path())
     }
 
     /// Waits for the first failure of a file, which may strike while nothing is recorded.

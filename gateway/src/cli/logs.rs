@@ -8,6 +8,7 @@ mod channel;
 mod decrypt;
 mod export;
 mod filter;
+mod follow;
 mod lines;
 mod ls;
 mod plain_text;
@@ -20,6 +21,7 @@ mod segments;
 mod text_files;
 mod timeline;
 mod verify;
+mod watch;
 mod workers;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -34,6 +36,7 @@ pub use recipient::GenerateKeyPairArgs;
 pub use replay::ReplayArgs;
 pub use search::SearchArgs;
 pub use verify::VerifyArgs;
+pub(super) use watch::{Live, WatchArgs};
 
 /// Makes recipient keys, and reads recordings.
 #[derive(Debug, Subcommand)]
@@ -61,15 +64,7 @@ impl LogsCommand {
     /// What stopped it. Damaged recordings are told on standard error as they are met, and give exit
     /// status 1.
     pub fn run(self, json: bool) -> anyhow::Result<ExitCode> {
-        let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
-        let (out_is_terminal, err_is_terminal) = (stdout.is_terminal(), stderr.is_terminal());
-        self.run_on(&mut Console {
-            out: &mut stdout,
-            err: &mut stderr,
-            out_is_terminal,
-            err_is_terminal,
-            json,
-        })
+        on_standard_streams(json, |console| self.run_on(console))
     }
 
     fn run_on(self, console: &mut Console<'_>) -> anyhow::Result<ExitCode> {
@@ -83,6 +78,23 @@ impl LogsCommand {
             Self::Replay(args) => replay::replay(&args, console),
         }
     }
+}
+
+/// Mirrors a terminal of a live session in this one.
+///
+/// # Errors
+/// What stopped it.
+pub(super) fn watch(live: &Live, args: &WatchArgs, json: bool) -> anyhow::Result<ExitCode> {
+    on_standard_streams(json, |console| watch::watch(live, args, console))
+}
+
+fn on_standard_streams(
+    json: bool,
+    verb: impl FnOnce(&mut Console<'_>) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+    let (out_is_terminal, err_is_terminal) = (stdout.is_terminal(), stderr.is_terminal());
+    verb(&mut Console { out: &mut stdout, err: &mut stderr, out_is_terminal, err_is_terminal, json })
 }
 
 /// Where a verb writes to.

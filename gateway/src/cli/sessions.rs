@@ -1,6 +1,6 @@
 //! `portreeve sessions`: live sessions of the gateway that runs here.
 //!
-//! Asks on the control socket. What users wrote reaches the terminal without control characters.
+//! Asks on the control socket; what is watched is read by `logs`. What users wrote reaches the terminal without control characters.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::logs::{self, Live, WatchArgs};
 use super::{StateDirArg, print, runtime};
 use crate::admin::{Answer, Question, SessionView};
 use crate::app::Request;
@@ -23,6 +24,15 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 const DRAINING: &str = "Sessions that an older gateway keeps after a takeover are not among them: only the gateway in charge is asked.";
 
+const WATCHING: &str = "\
+Examples:
+  portreeve sessions watch 7f3a --key recipient
+
+What the terminal has shown so far comes at once, then what it shows, up to half a second later than there. The session
+does not notice. q or Ctrl-C leaves it.
+
+The gateway gives no plaintext: the sealed files are read and decrypted here, so the key is on this machine meanwhile.";
+
 const NO_ANSWER: &str =
     "the gateway does not answer: it does so for its own user and root, unless it is just ending";
 
@@ -32,7 +42,7 @@ struct Ended {
     ended: String,
 }
 
-/// Lists, shows and ends live sessions.
+/// Lists, shows, watches and ends live sessions.
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionsCommand {
     /// List live sessions
@@ -46,6 +56,16 @@ pub(super) enum SessionsCommand {
     Show {
         /// The session's id, or the start of it
         id: String,
+        #[command(flatten)]
+        state: StateDirArg,
+    },
+    /// Mirror a terminal of a live session in this one, with the recipient's private key
+    #[command(after_help = WATCHING)]
+    Watch {
+        /// The session's id, or the start of it
+        id: String,
+        #[command(flatten)]
+        watch: WatchArgs,
         #[command(flatten)]
         state: StateDirArg,
     },
@@ -64,12 +84,14 @@ pub(super) enum SessionsCommand {
 
 impl SessionsCommand {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
-        let answered = runtime()?.block_on(async { timeout(ANSWER_LIMIT, self.ask(json)).await });
-        answered.context("the gateway that runs does not answer")??;
-        Ok(ExitCode::SUCCESS)
+        let runtime = runtime()?;
+        let within = |asked| runtime.block_on(async { timeout(ANSWER_LIMIT, asked).await });
+        let live = within(self.ask(json)).context("the gateway that runs does not answer")??;
+        live.map_or(Ok(ExitCode::SUCCESS), |(live, args)| logs::watch(&live, &args, json))
     }
 
-    async fn ask(self, json: bool) -> anyhow::Result<()> {
+    /// Asks, and prints the answer; what is to be watched after it.
+    async fn ask(self, json: bool) -> anyhow::Result<Option<(Live, WatchArgs)>> {
         match self {
             Self::Ls { state } => {
                 let sessions = list(&state).await?;
@@ -84,6 +106,7 @@ impl SessionsCommand {
                 let session = find(&state, &id).await?;
                 if json { print::json(&session)? } else { print::line(&details(&session))? }
             }
+            Self::Watch { id, watch, state } => return Ok(Some((live(&state, &id).await?, watch))),
             Self::End { id, reason, state } => {
                 if reason.len() > REASON {
                     bail!("the reason has more than {REASON} bytes");
@@ -94,8 +117,16 @@ impl SessionsCommand {
                 if json { print::json(&ended)? } else { print::line(&format!("ended {}", ended.ended))? }
             }
         }
-        Ok(())
+        Ok(None)
     }
+}
+
+/// A session that can be watched.
+async fn live(state: &StateDirArg, id: &str) -> anyhow::Result<Live> {
+    let SessionView { session, directory, .. } = find(state, id).await?;
+    let Some(directory) = directory else { bail!("the session {session} goes on without a recording") };
+    let gateway = Peer::connect(&state.state_dir).await?;
+    Ok(Live { directory, writer: gateway.and_then(|gateway| gateway.pid()) })
 }
 
 async fn ask(state: &StateDirArg, question: Question) -> anyhow::Result<Peer> {
@@ -167,6 +198,10 @@ fn details(session: &SessionView) -> String {
         (
             "bytes",
             format!("{} from the user, {} from the target", session.client_bytes, session.target_bytes),
+        ),
+        (
+            "recording",
+            session.directory.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
         ),
         ("command", session.command.clone().unwrap_or_else(|| "-".to_owned())),
     ];

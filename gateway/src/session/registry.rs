@@ -4,6 +4,7 @@
 //! checked against the newest one, so no change of policy falls between.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -74,6 +75,8 @@ pub struct LiveSession {
     pub basis: Basis,
     /// When it was granted.
     pub since: SystemTime,
+    /// Where its recording is written, if there is one.
+    pub directory: Option<PathBuf>,
     /// What it does.
     pub activity: Snapshot,
 }
@@ -82,6 +85,7 @@ pub struct LiveSession {
 struct Live {
     basis: Basis,
     since: SystemTime,
+    directory: Option<PathBuf>,
     /// Once it is recorded.
     activity: Option<Arc<Activity>>,
     end: oneshot::Sender<End>,
@@ -92,7 +96,7 @@ impl Registry {
     /// closed.
     pub fn enter(self: &Arc<Self>, id: SessionId, basis: Basis) -> Entry {
         let (tell, end) = oneshot::channel();
-        let session = Live { basis, since: SystemTime::now(), activity: None, end: tell };
+        let session = Live { basis, since: SystemTime::now(), directory: None, activity: None, end: tell };
         let mut live = self.live();
         if *self.closed.borrow() {
             session.tell(End::Shutdown);
@@ -139,6 +143,7 @@ impl Registry {
             id: *id,
             basis: session.basis.clone(),
             since: session.since,
+            directory: session.directory.clone(),
             activity: session.activity.as_ref().map(|activity| activity.snapshot()).unwrap_or_default(),
         });
         sessions.collect()
@@ -189,9 +194,10 @@ impl Live {
 }
 
 impl Entry {
-    /// The session is recorded from now on; `activity` tells what it does.
-    pub fn recorded(&self, activity: Arc<Activity>) {
+    /// The session is recorded from now on, in `directory` if at all; `activity` tells what it does.
+    pub fn recorded(&self, activity: Arc<Activity>, directory: Option<&Path>) {
         if let Some(session) = self.registry.live().get_mut(&self.id) {
+            session.directory = directory.map(Path::to_owned);
             session.activity = Some(activity);
         }
     }

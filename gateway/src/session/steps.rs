@@ -138,7 +138,7 @@ impl<'g> Asked<'g> {
         let begun = reservation.begin(user.session_started(&grant), user.command_logging, rights);
         let begun = entry.unless_told(begun).await.map_err(ended)?;
         let recorder = recording::begun(gateway, &user.identity, begun, outcome)?;
-        entry.recorded(recorder.activity());
+        entry.recorded(recorder.activity(), recorder.directory());
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
             Ok((upstream, further)) => Ok(Session {

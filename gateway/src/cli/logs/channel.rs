@@ -67,7 +67,8 @@ impl ChannelArgs {
     }
 }
 
-fn only_terminal(
+/// The only log of a terminal, by its number.
+pub(super) fn only_terminal(
     source: &Path,
     logs: &BTreeMap<LogName, Log>,
     key: &RecipientPrivateKey,
@@ -95,7 +96,8 @@ fn only_terminal(
     }
 }
 
-fn numbers<'a>(names: impl Iterator<Item = &'a LogName>) -> String {
+/// The numbers of channels, for people.
+pub(super) fn numbers<'a>(names: impl Iterator<Item = &'a LogName>) -> String {
     let numbers: Vec<String> = names
         .filter_map(|name| match name {
             LogName::Channel(ChannelNumber(number)) => Some(number.to_string()),

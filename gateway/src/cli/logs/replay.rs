@@ -3,8 +3,8 @@
 //! Owns the playing itself. Going back starts again from the beginning, up to the place: nothing of a recording is kept
 //! in memory but the times of its commands. [`pacer`] decides when what is shown; [`keys`] has the keyboard.
 
-mod keys;
-mod pacer;
+pub(super) mod keys;
+pub(super) mod pacer;
 
 use std::io;
 use std::path::PathBuf;
@@ -55,6 +55,10 @@ pub struct ReplayArgs {
     #[command(flatten)]
     channel: ChannelArgs,
 }
+
+/// The screen, keys, attributes and cursor that a terminal begins with, whatever a recording has left.
+pub(super) const AS_IT_BEGINS: &[u8] =
+    b"\x1b[?1047l\x1b[?1000;1002;1003;1006;2004l\x1b[?1l\x1b>\x1b[0m\x1b[?25h\r\n";
 
 fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -107,10 +111,7 @@ fn replay_with(
     let mut player = Player { console, keys, pacer: is_paced.then_some(pacer), stop: None };
     let played = player.play(&channel, &key);
     if console.out_is_terminal {
-        // The screen, keys, attributes and cursor that a terminal begins with, whatever the recording ended in.
-        console
-            .out
-            .write_all(b"\x1b[?1047l\x1b[?1000;1002;1003;1006;2004l\x1b[?1l\x1b>\x1b[0m\x1b[?25h\r\n")?;
+        console.out.write_all(AS_IT_BEGINS)?;
     }
     console.out.flush()?;
     problems.extend(played?.iter().flat_map(|reading| reading.damage.iter().map(ToString::to_string)));

@@ -43,8 +43,13 @@ pub(super) enum Damage {
     Unreadable(ReadingError),
 }
 
-/// The logs in a session directory that `private_key` opens, events first. A further recipient's set is in a
-/// directory named by the id of the key.
+/// The directory of the files that `private_key` opens: a further recipient's is named by the id of the key.
+pub(super) fn set_of(directory: &Path, private_key: &RecipientPrivateKey) -> PathBuf {
+    let own = directory.join(private_key.recipient_key().id());
+    if own.is_dir() { own } else { directory.to_owned() }
+}
+
+/// The logs in a session directory that `private_key` opens, events first.
 ///
 /// # Errors
 /// Those of listing it.
@@ -52,8 +57,7 @@ pub(super) fn logs_in(
     directory: &Path,
     private_key: &RecipientPrivateKey,
 ) -> io::Result<BTreeMap<LogName, Log>> {
-    let own = directory.join(private_key.recipient_key().id());
-    let set = if own.is_dir() { own } else { directory.to_owned() };
+    let set = set_of(directory, private_key);
     let mut found: BTreeMap<LogName, BTreeMap<u32, PathBuf>> = BTreeMap::new();
     for entry in fs::read_dir(set)? {
         let path = entry?.path();

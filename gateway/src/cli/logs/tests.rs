@@ -15,6 +15,7 @@ use super::*;
 
 mod sessions;
 mod verify;
+mod watch;
 
 #[derive(Parser)]
 struct TestCli {

@@ -21,6 +21,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_live_session_is_listed_and_shown", shown),
     Check::new("a_typed_command_is_shown_while_its_session_lives", typed),
     Check::new("an_operator_ends_a_live_session_within_two_seconds", ended),
+    Check::new("a_terminal_is_watched_with_the_private_key_alone", watched),
+    Check::new("what_is_watched_ends_with_a_killed_gateway", cut),
     Check::new("another_user_learns_nothing_of_sessions", strangers),
     Check::new("twenty_live_sessions_are_listed", many),
 ];
@@ -140,6 +142,88 @@ fn ended(_: &Beds) -> Result<()> {
     ensure!(left.len() == 1 && left.iter().all(|left| left["session"] == other["session"]), "{left:?}");
     let again = sessions(&bed, &["end", id])?;
     ensure!(again.ending() == "exit 1" && again.err().contains("no live session"), "{}", again.err());
+    Ok(())
+}
+
+/// `portreeve sessions watch` at a terminal.
+fn watch(bed: &Testbed, id: &str, key: &std::path::Path, further: &[&str]) -> Result<Terminal> {
+    let files = bed.gateway()?.files();
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(files.binary()).args(["sessions", "watch", id, "--key"]).arg(key);
+    Terminal::spawn(command.arg("--state-dir").arg(files.state_dir()).args(further), 120, 40)
+}
+
+fn watched(_: &Beds) -> Result<()> {
+    let small = "[recording]\nsegment_size = \"1MiB\"\n".to_owned();
+    let bed = own(&Options { config: Some(small), ..Options::default() })?;
+    let mut user = at_a_terminal(&bed, &[TARGET])?;
+    user.expect("$ ", LIMIT)?;
+    user.send("echo early-$((40 + 2))\r")?;
+    user.expect("early-42\r\n", LIMIT)?;
+    let session = session_with(&bed, "echo early-")?;
+    let id = text(&session, "session")?;
+    let key = bed.gateway()?.files().recipient_key();
+
+    // Who comes late sees what was, then what is, over several segments, within a second.
+    let mut watching = watch(&bed, id, &key, &[])?;
+    watching.expect("90 columns and 30 rows", LIMIT)?;
+    watching.expect("early-42\r\n", LIMIT)?;
+    user.send("seq 160000; echo late-$((40 + 3))\r")?;
+    user.expect("late-43\r\n", LIMIT)?;
+    let seen = watching.expect("late-43\r\n", LIMIT)?;
+    let lines: String = (1..=160_000).map(|n| format!("{n}\r\n")).collect();
+    ensure!(seen.contains(&lines), "lines are missing or altered");
+    let written = std::path::Path::new(text(&session, "directory")?);
+    ensure!(written.join("channel-0.1.log").exists(), "there is one segment only");
+    user.expect("$ ", LIMIT)?;
+    let begun = Instant::now();
+    user.send("echo at-$((40 + 4))\r")?;
+    user.expect("at-44\r\n", LIMIT)?;
+    watching.expect("at-44\r\n", LIMIT)?;
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_millis(1_500), "it was seen after {took:?}");
+    user.resize(100, 35)?;
+    watching.expect("\u{1b}]2;100 columns, 35 rows\u{7}", LIMIT)?;
+
+    // Another key opens nothing, and nothing is shown.
+    let other = bed.dir().join("client").join("other-key");
+    run(
+        Command::new(bed.gateway()?.files().binary()).args(["logs", "generate-key-pair"]).arg(&other),
+        b"",
+        LIMIT,
+    )?
+    .success()?;
+    let (status, said) = watch(&bed, id, &other, &[])?.finish(LIMIT)?;
+    ensure!(status.code() == Some(1) && said.contains("wrong private key"), "{said}");
+    ensure!(!said.contains("early"), "{said}");
+
+    // Who leaves changes nothing for the user; the session's end is told.
+    for key in ["q", "\u{3}"] {
+        let mut leaving = watch(&bed, id, &bed.gateway()?.files().recipient_key(), &["--channel", "0"])?;
+        leaving.expect("at-44\r\n", LIMIT)?;
+        leaving.send(key)?;
+        let (status, said) = leaving.finish(LIMIT)?;
+        ensure!(status.success() && said.contains("left; the session goes on"), "{said}");
+    }
+    user.send("exit 4\r")?;
+    let (status, transcript) = user.finish(LIMIT)?;
+    ensure!(status.code() == Some(4) && !transcript.contains("columns"), "{transcript:?}");
+    watching.expect("was closed", LIMIT).or_else(|_| watching.expect("the session has ended", SOON))?;
+    let (status, said) = watching.finish(LIMIT)?;
+    ensure!(status.success(), "{said}");
+    Ok(())
+}
+
+fn cut(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let _user = at_a_terminal(&bed, &["-tt", TARGET, "echo begun; sleep 100"])?;
+    let session = session_with(&bed, "sleep 100")?;
+    let key = bed.gateway()?.files().recipient_key();
+    let mut watching = watch(&bed, text(&session, "session")?, &key, &[])?;
+    watching.expect("begun", LIMIT)?;
+    bed.gateway_mut()?.kill9()?;
+    let (status, said) = watching.finish(LIMIT)?;
+    ensure!(status.code() == Some(1) && said.contains("nobody writes it any more"), "{said}");
     Ok(())
 }
 

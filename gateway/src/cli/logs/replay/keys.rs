@@ -19,7 +19,7 @@ use super::pacer::Key;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Waits, and says which key was pressed meanwhile.
-pub(super) trait Keys {
+pub(in super::super) trait Keys {
     /// Waits for a key, for `limit` at the longest; how long that was, and the key.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ pub(super) trait Keys {
 }
 
 /// No keyboard: waits only.
-pub(super) struct NoKeys;
+pub(in super::super) struct NoKeys;
 
 impl Keys for NoKeys {
     fn wait(&mut self, limit: Option<Duration>) -> io::Result<(Duration, Option<Key>)> {
@@ -38,7 +38,7 @@ impl Keys for NoKeys {
 }
 
 /// The keyboard of the process's terminal.
-pub(super) struct Keyboard {
+pub(in super::super) struct Keyboard {
     terminal: File,
     before: Termios,
     parser: Parser,
@@ -55,7 +55,7 @@ impl Keyboard {
     ///
     /// # Errors
     /// Where there is no terminal.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in super::super) fn open() -> io::Result<Self> {
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();

@@ -18,7 +18,7 @@ const LONGEST: usize = 12;
 
 /// A key that means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in super::super) enum Key {
     Pause,
     Step,
     Faster,
