@@ -1,13 +1,14 @@
 //! The command line: one file per verb below `cli/`.
 //!
 //! Exit status 0 means done, 1 means an error that is printed on standard error, 2 means unusable
-//! arguments, 3 means that `explain` found the connection denied
-//! or that `probe` found the CA not trusted, 4 means that `datapath coverage` does not balance.
+//! arguments, 3 means that `explain` found the connection denied, that `probe` found the CA not trusted
+//! or that `doctor` found something bad, 4 means that `datapath coverage` does not balance.
 
 mod audit_key;
 mod ca;
 mod check_config;
 mod datapath;
+mod doctor;
 mod explain;
 mod host_keys;
 mod kernel_policies;
@@ -62,6 +63,8 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// Connect to a target as an SSH client, and report what it shows
     Probe(probe::ProbeArgs),
+    /// Look at everything that the gateway rests on, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Make and show the keys of the certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -107,6 +110,7 @@ impl Cli {
             Verb::CheckConfig(args) => args.run(json),
             Verb::Explain(args) => args.run(json),
             Verb::Probe(args) => args.run(json),
+            Verb::Doctor(args) => args.run(json),
             Verb::Ca(command) => command.run(json),
             Verb::AuditKey(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),

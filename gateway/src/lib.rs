@@ -12,6 +12,7 @@ pub mod capabilities;
 pub mod cli;
 pub mod control;
 pub mod datapath;
+pub mod doctor;
 pub mod fips;
 pub mod http;
 pub mod known_hosts;

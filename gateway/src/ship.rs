@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::board::Board;
-use self::connection::Connection;
-pub use self::failure::ConnectError;
+use self::connection::{Connection, Slot};
+pub use self::failure::{ConnectError, ShipError};
 use self::keeper::Keeper;
 use self::shipper::{Ground, Shipper};
 pub use self::state::StateDir;
@@ -120,6 +120,15 @@ pub fn check(destinations: &[Destination]) -> Result<(), ShipConfigError> {
         }
     }
     Ok(())
+}
+
+/// Asks a destination for something that it does not have, as shipping does before it sends: whether it answers, and
+/// accepts the credentials. Nothing is written.
+///
+/// # Errors
+/// [`ShipError`].
+pub async fn reach(destination: &Destination) -> Result<(), ShipError> {
+    Slot::new(destination).connection().await?.reach().await
 }
 
 async fn ship(ground: Ground, destinations: Vec<Destination>, retention: Retention) {

@@ -22,6 +22,7 @@ mod batch;
 mod blocked;
 mod clsact;
 mod coverage;
+mod device;
 mod error;
 mod fast_path;
 mod features;
@@ -53,12 +54,13 @@ use portreeve_ebpf::targets::PortSetId;
 
 pub use self::blocked::BlockedFlows;
 pub use self::coverage::{Coverage, Part, coverage};
+pub use self::device::{Device, device};
 pub use self::error::DatapathError;
 pub use self::fast_path::{FastPathError, Obstacle};
 pub use self::interfaces::InterfaceState;
 pub use self::kernel_log::KernelLog;
 pub use self::link_events::LinkEvents;
-pub use self::preflight::Warning;
+pub use self::preflight::{Look, Warning};
 pub use self::status::{Counters, Status, counters, status};
 
 use self::fast_path::FastPath;
@@ -69,6 +71,11 @@ use self::plan::{MapContent, Step, plan};
 use self::routes::Routes;
 use crate::listener::socket::ListenerFds;
 use crate::metrics::KernelCounters;
+
+/// Looks at everything that steering rests on, without changing anything or stopping at the first fault.
+pub fn examine(config: &DatapathConfig) -> (Vec<Look>, Vec<Warning>) {
+    preflight::examine(config)
+}
 
 /// Running steering.
 pub struct Datapath {

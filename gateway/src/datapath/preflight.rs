@@ -59,18 +59,52 @@ const NOT_ANSWERED: &str =
 
 /// Checks what loading and attaching the programs rests on, but for the interfaces.
 pub(super) fn can_attach(config: &DatapathConfig) -> Result<(), DatapathError> {
+    own_capabilities()?;
+    features::check()?;
+    bpffs(&config.pin_dir)
+}
+
+fn own_capabilities() -> Result<(), DatapathError> {
     let status = Path::new("/proc/self/status");
     let text =
         fs::read_to_string(status).map_err(|source| DatapathError::Proc { path: status.into(), source })?;
-    capabilities(&text)?;
-    features::check()?;
-    bpffs(&config.pin_dir)
+    capabilities(&text)
+}
+
+/// One thing that steering rests on.
+#[derive(Debug)]
+pub struct Look {
+    /// What was looked at.
+    pub about: String,
+    /// What is wrong with it.
+    pub outcome: Result<(), DatapathError>,
+}
+
+/// Looks at everything that steering rests on, and goes on after what is wrong. Warnings that cannot be looked up are
+/// none.
+pub(super) fn examine(config: &DatapathConfig) -> (Vec<Look>, Vec<Warning>) {
+    let look = |about: &str, outcome| Look { about: about.to_owned(), outcome };
+    let mut looks = vec![
+        look("capabilities", own_capabilities()),
+        look("kernel", features::check()),
+        look("directory of pins", bpffs(&config.pin_dir)),
+        look("settings of the network", settings(&config.interfaces, sysctl)),
+    ];
+    for name in &config.interfaces {
+        looks.push(Look { about: format!("frames on {name}"), outcome: interface(name) });
+    }
+    (looks, forwarding().unwrap_or_default())
 }
 
 /// Checks everything that steering rests on, but for the interfaces.
 pub(super) fn check(config: &DatapathConfig) -> Result<Vec<Warning>, DatapathError> {
     can_attach(config)?;
     settings(&config.interfaces, sysctl)?;
+    forwarding()
+}
+
+/// Whether the host forwards.
+fn forwarding() -> Result<Vec<Warning>, DatapathError> {
     let forwarding = [
         ("net.ipv4.ip_forward", ["ipv4", "ip_forward"].as_slice()),
         ("net.ipv6.conf.all.forwarding", &["ipv6", "conf", "all", "forwarding"]),

@@ -46,6 +46,14 @@ impl Connection {
             Self::Http(http) => http.put(file, digest).await,
         }
     }
+
+    /// Asks for something that is not there.
+    pub(super) async fn reach(&self) -> Result<(), ShipError> {
+        match self {
+            Self::Store(store) => store.reach().await,
+            Self::Http(http) => http.reach().await,
+        }
+    }
 }
 
 impl Slot {

@@ -43,7 +43,7 @@ pub enum ConnectError {
 
 /// Why a session or head was not shipped.
 #[derive(Debug, Error)]
-pub(super) enum ShipError {
+pub enum ShipError {
     /// It cannot be read here.
     #[error("it cannot be read in the spool")]
     Unreadable(#[source] io::Error),
@@ -56,6 +56,9 @@ pub(super) enum ShipError {
     /// The HTTP server cannot be reached, or broke off.
     #[error(transparent)]
     Http(reqwest::Error),
+    /// The HTTP server does not let this gateway in.
+    #[error("the server answers with status {0}")]
+    Refused(String),
     /// The directory refused.
     #[error("the directory refuses")]
     Directory(#[source] io::Error),
@@ -86,6 +89,7 @@ impl ShipError {
             Self::Connect(_)
             | Self::Store(_)
             | Self::Http(_)
+            | Self::Refused(_)
             | Self::Directory(_)
             | Self::NotConfirmed { .. }
             | Self::State(_) => Failure::NotTaken,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use portreeve_core::config::shipping::{Http, HttpConfirm, HttpMethod};
 use portreeve_core::shipping::{Sha256Digest, confirmed_digest, digest_field};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use reqwest::{Body, Certificate, Client, Method, Response, redirect};
+use reqwest::{Body, Certificate, Client, Method, Response, StatusCode, redirect};
 use zeroize::Zeroizing;
 
 use super::failure::{ConnectError, ShipError};
@@ -70,6 +70,17 @@ impl HttpDestination {
         }
         let answer = request.send().await.map_err(|error| ShipError::Http(error.without_url()))?;
         self.judge(file, digest, &answer)
+    }
+
+    /// Asks for the head of where files go; any answer will do but one that refuses the token.
+    pub(super) async fn reach(&self) -> Result<(), ShipError> {
+        let mut request = self.client.head(self.config.url.replace("{path}", "")).timeout(REQUEST_LIMIT);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let answer = request.send().await.map_err(|error| ShipError::Http(error.without_url()))?;
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answer.status());
+        if refused { Err(ShipError::Refused(answer.status().to_string())) } else { Ok(()) }
     }
 
     fn judge(&self, file: &SourceFile, digest: &Sha256Digest, answer: &Response) -> Result<(), ShipError> {

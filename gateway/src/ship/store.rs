@@ -118,6 +118,15 @@ impl Store {
         Err(ShipError::NotConfirmed { file: file.name.clone(), found: "another size or SHA-256".to_owned() })
     }
 
+    /// Asks for a key that no recording has.
+    pub(super) async fn reach(&self) -> Result<(), ShipError> {
+        let key = Key::from(format!("{}/portreeve-doctor", self.prefix));
+        match self.store.get_opts(&key, GetOptions::new().with_head(true)).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn put_parts(&self, key: &Key, file: &SourceFile, digest: &Sha256Digest) -> Result<(), ShipError> {
         let options =
             PutMultipartOptions { attributes: self.attributes(digest), ..PutMultipartOptions::default() };

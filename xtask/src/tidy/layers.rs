@@ -97,7 +97,8 @@ const GATEWAY: &[Row] = &[
     row("session", &[GROUND, LEAVES]),
     row("admin", &[GROUND, &["control", "session"]]),
     row("app", &[GROUND, LEAVES, PARTS, &["admin"]]),
-    row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "probe"]]),
+    row("doctor", &[GROUND, LEAVES, &["control", "datapath", "probe"]]),
+    row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "doctor", "probe"]]),
     row("main", &[&["cli"]]),
 ];
 

@@ -8,6 +8,7 @@ mod audit;
 mod bad_input;
 mod capabilities;
 mod denials;
+mod doctor;
 mod early;
 mod failed_recordings;
 mod failing_targets;
@@ -92,6 +93,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         capabilities::CHECKS,
         unfinished::CHECKS,
         probes::CHECKS,
+        doctor::CHECKS,
     ];
     groups
         .into_iter()
