@@ -1,4 +1,5 @@
-//! Shipping: finished recordings are copied to destinations, and deleted when those have confirmed them.
+//! Shipping: finished recordings, and finished files of those that run for long, are copied to destinations; recordings
+//! are deleted when those have confirmed them.
 //!
 //! Runs apart from sessions, on threads of its own, and finds by itself what is in the spool: nothing waits for it,
 //! and a destination that stalls costs its own tasks alone. Of several processes on one spool one ships, the one

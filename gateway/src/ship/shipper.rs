@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use portreeve_core::config::shipping::Destination;
-use portreeve_core::shipping::{Aside, Backlog, Confirmed, DestinationStatus, Item, MANIFEST_FILE, Verdict};
+use portreeve_core::shipping::{
+    Aside, Backlog, Confirmed, DestinationStatus, Failure, Item, MANIFEST_FILE, Verdict,
+};
 use portreeve_core::utc::UtcTime;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -157,6 +159,15 @@ impl Shipper {
         }
     }
 
+    /// Whether a file of a session that went on could not be read since the session has ended, with which it is shipped.
+    async fn has_ended(&self, item: &Item, error: &ShipError) -> bool {
+        let Some(written) = item.written_path().map(|path| self.ground.spool.join(path)) else {
+            return false;
+        };
+        let is_gone = blocking(move || Ok(!written.exists())).await.unwrap_or(false);
+        is_gone && error.failure() == Failure::Unreadable
+    }
+
     async fn done(&mut self, done: Result<(Item, Result<(), ShipError>), JoinError>) {
         let (item, shipped) = match done {
             Ok(done) => done,
@@ -173,6 +184,10 @@ impl Shipper {
             self.status.last_error = None;
             return;
         };
+        if self.has_ended(&item, &error).await {
+            self.backlog.gone(&item);
+            return;
+        }
         self.slot.renew().await;
         let reason = with_causes(&error);
         self.ground.board.metrics.failed(self.destination.kind_name());

@@ -1,20 +1,26 @@
 //! What is in the spool to be shipped. Blocks the thread.
 //!
-//! Invariant: only what has its final name is seen: directories of finished sessions, which never change,
-//! and heads. A session's manifest is the last of its files.
+//! Invariant: only what never changes again is seen: directories of finished sessions, heads, and finished files of
+//! sessions that run for long. A session's manifest is the last of its files.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use portreeve_core::envelope::{Header, RESERVED_HEADER};
 use portreeve_core::shipping::{Item, MANIFEST_FILE, Sha256Digest};
+use portreeve_core::utc::UtcTime;
 
 /// How deep files are below a session's directory: further recipients have a directory each.
 const DEPTH: usize = 2;
+
+/// Bytes of a header as the recorder writes it: a length, and base64.
+const HEADER: usize = 4 + RESERVED_HEADER.div_ceil(3) * 4;
 
 /// Ends the name of a file that is not whole.
 const TEMPORARY: &str = ".tmp";
@@ -35,7 +41,15 @@ pub(super) struct SourceFile {
 
 /// Everything that is finished.
 pub(super) fn items(root: &Path) -> io::Result<BTreeSet<Item>> {
-    let mut items = names(root)?.filter_map(|name| Item::session(&name)).collect::<BTreeSet<_>>();
+    let mut items = BTreeSet::new();
+    let now = UtcTime::from(SystemTime::now()).unix_millis();
+    for name in names(root)? {
+        if let Some(session) = Item::written(&name).filter(|session| session.is_long(now)) {
+            items.extend(finished_files(&root.join(name), &session));
+        } else {
+            items.extend(Item::session(&name));
+        }
+    }
     match names(&root.join("heads")) {
         Ok(heads) => items.extend(heads.filter_map(|name| Item::head(&name))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -44,9 +58,36 @@ pub(super) fn items(root: &Path) -> io::Result<BTreeSet<Item>> {
     Ok(items)
 }
 
+/// The files of a session that goes on which are finished. One that cannot be read now is shipped with the session.
+fn finished_files(directory: &Path, session: &Item) -> Vec<Item> {
+    let mut files = Vec::new();
+    if collect(directory, String::new(), DEPTH, &mut files).is_err() {
+        return Vec::new();
+    }
+    let segments =
+        files.iter().filter_map(|file| Some((file, session.segment(file.name.trim_start_matches('/'))?)));
+    segments
+        .filter(|(file, _)| is_finished(&file.path).unwrap_or(false))
+        .map(|(_, segment)| segment)
+        .collect()
+}
+
+/// Whether the header of a file says that it is finished (docs/log-format.md, `blocks`).
+fn is_finished(path: &Path) -> io::Result<bool> {
+    let start = part(path, 0, HEADER)?;
+    let header = start.get(4..).and_then(|rest| {
+        let length = usize::try_from(u32::from_be_bytes(*start.first_chunk()?)).ok()?;
+        Header::decode(rest.get(..length)?).ok()
+    });
+    Ok(header.is_some_and(|header| header.blocks.is_some()))
+}
+
 /// The files of one of them, in the order in which they are shipped.
 pub(super) fn files(root: &Path, item: &Item) -> io::Result<Vec<SourceFile>> {
-    let (path, name) = (root.join(item.path()), item.path());
+    let (mut path, name) = (root.join(item.path()), item.path());
+    if let Some(written) = item.written_path().map(|written| root.join(written)) {
+        path = written;
+    }
     let mut files = Vec::new();
     collect(&path, name, DEPTH, &mut files)?;
     let manifest = |file: &SourceFile| file.name.ends_with(&format!("/{MANIFEST_FILE}"));

@@ -5,7 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
+use portreeve_core::envelope::{Header, RESERVED_HEADER};
 use portreeve_core::manifest::{Ended, Sha256, Shipped, read_unproven};
+
+use portreeve_core::shipping::Item;
+use portreeve_core::utc::UtcTime;
 
 use super::*;
 use crate::audit::Closing;
@@ -111,6 +115,55 @@ async fn a_finished_session_is_copied_and_an_unfinished_one_is_not() {
     assert!(bed.spool().join(&name).exists(), "nothing is deleted unless that is said");
 }
 
+/// A file as the recorder leaves it: a header, and `blocks` in it once it is finished.
+fn file(blocks: Option<u64>, body: &str) -> Vec<u8> {
+    let header = Header { blocks, ..Header::default() };
+    [header.encode(RESERVED_HEADER).unwrap(), body.into()].concat()
+}
+
+#[tokio::test]
+async fn finished_files_of_a_session_that_goes_on_are_copied_and_deleted_only_with_it() {
+    let mut bed = Bed::new();
+    fs::create_dir(bed.path("archive")).unwrap();
+    let name = "7-ffffffff-ffff-4fff-bfff-ffffffffffff";
+    let (part, there) = (bed.spool().join(name).with_extension("part"), bed.path("archive").join(name));
+    let further = part.join("0123456789abcdef");
+    fs::create_dir_all(&further).unwrap();
+    for dir in [&part, &further] {
+        fs::write(dir.join("events.log"), file(None, "and so on")).unwrap();
+        fs::write(dir.join("channel-0.log"), file(Some(1), "first")).unwrap();
+        fs::write(dir.join("channel-0.1.log"), file(None, "second")).unwrap();
+    }
+    let young = UtcTime::from(SystemTime::now()).unix_millis();
+    let young = bed.spool().join(format!("{young}-ffffffff-ffff-4fff-bfff-ffffffffffff.part"));
+    fs::create_dir(&young).unwrap();
+    fs::write(young.join("channel-0.log"), file(Some(1), "first")).unwrap();
+
+    bed.ship(&[bed.directory("archive")], at_once());
+    let segment = Item::session(name).unwrap().segment("channel-0.log").unwrap();
+    until("it is confirmed", || bed.state().confirmed("archive", &segment).is_some()).await;
+    let further_copy = there.join("0123456789abcdef/channel-0.log");
+    until("so is the further recipient's", || further_copy.exists()).await;
+    assert_eq!(fs::read(there.join("channel-0.log")).unwrap(), file(Some(1), "first"));
+    for open in ["events.log", "channel-0.1.log", "manifest.json"] {
+        assert!(!there.join(open).exists(), "{open}");
+    }
+    assert_eq!(fs::read_dir(bed.path("archive")).unwrap().count(), 1, "a short session is there");
+    assert!(part.join("channel-0.log").exists() && bed.log().is_empty());
+
+    // It ends: what is there already stays as it is, the rest follows, and then it may be deleted.
+    let modified = fs::metadata(there.join("channel-0.log")).unwrap().modified().unwrap();
+    let now = SystemTime::now().into();
+    let closing = Closing { part, started: now, closed: now, ended: Ended::Finished, files: Vec::new() };
+    bed.chain.close_all(vec![closing]).unwrap();
+    until("it is deleted", || !bed.spool().join(name).exists() && bed.log().len() == 1).await;
+    assert!(there.join("manifest.json").exists());
+    assert_eq!(fs::read(there.join("channel-0.1.log")).unwrap(), file(None, "second"));
+    assert_eq!(fs::metadata(there.join("channel-0.log")).unwrap().modified().unwrap(), modified);
+    until("its files are forgotten", || bed.state().confirmed("archive", &segment).is_none()).await;
+    assert_eq!(bed.state().all_aside("archive").unwrap(), []);
+}
+
 #[tokio::test]
 async fn deletion_waits_for_all_that_are_required_and_is_written_down_first() {
     let mut bed = Bed::new();
@@ -119,7 +172,7 @@ async fn deletion_waits_for_all_that_are_required_and_is_written_down_first() {
     let optional = Destination { required: false, ..bed.directory("never") };
     bed.ship(&[bed.directory("one"), bed.directory("two"), optional], at_once());
     let state = bed.state();
-    let item = portreeve_core::shipping::Item::session(&name).unwrap();
+    let item = Item::session(&name).unwrap();
     until("the first has confirmed", || state.confirmed("one", &item).is_some()).await;
     sleep(Duration::from_millis(500)).await;
     assert!(bed.spool().join(&name).join("manifest.json").exists() && bed.log().is_empty());
@@ -149,7 +202,7 @@ async fn a_thousand_sessions_are_shipped_and_deleted_and_a_poisoned_one_holds_no
     for name in &good {
         assert!(bed.path("archive").join(name).join("manifest.json").exists(), "{name}");
     }
-    let item = |name: &str| portreeve_core::shipping::Item::session(name).unwrap();
+    let item = |name: &str| Item::session(name).unwrap();
     let state = bed.state();
     assert!(state.aside("archive", &item(&broken)).unwrap().reason.contains("has no place in a recording"));
     // It alone is left to be tried; others that come get through in between.

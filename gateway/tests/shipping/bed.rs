@@ -9,7 +9,9 @@ use portreeve::audit::{AuditChain, Closing};
 use portreeve::metrics::ShipMetrics;
 use portreeve::ship::{Shipping, StateDir};
 use portreeve_core::config::shipping::{Destination, DestinationKind, Retention};
+use portreeve_core::envelope::{Header, LogName, RESERVED_HEADER};
 use portreeve_core::manifest::{Ended, Shipped, read_unproven};
+use portreeve_core::record::ChannelNumber;
 use tokio::task::JoinSet;
 
 /// A spool, and tasks that ship from it until they are dropped.
@@ -40,6 +42,34 @@ impl Bed {
         let closing = Closing { part, started: now, closed: now, ended: Ended::Finished, files: Vec::new() };
         chain(&self.spool()).close_all(vec![closing]).unwrap();
         name
+    }
+
+    /// A session that has run for long, with so many finished files of `size` bytes and an open one: its name, its
+    /// directory, and the finished files.
+    pub(crate) fn running(&self, files: u32, size: usize) -> (String, PathBuf, Vec<String>) {
+        let name = "1-ffffffff-ffff-4fff-bfff-000000000001".to_owned();
+        let part = self.spool().join(format!("{name}.part"));
+        fs::create_dir(&part).unwrap();
+        let header = |blocks| Header { blocks, ..Header::default() }.encode(RESERVED_HEADER).unwrap();
+        fs::write(part.join("events.log"), header(None)).unwrap();
+        let finished = (0..files).map(|number| {
+            let bytes: Vec<u8> = (u64::from(number)..).flat_map(u64::to_be_bytes).take(size).collect();
+            let file = LogName::Channel(ChannelNumber(number)).segment(0).to_string();
+            fs::write(part.join(&file), [header(Some(1)), bytes].concat()).unwrap();
+            file
+        });
+        let finished = finished.collect();
+        (name, part, finished)
+    }
+
+    /// Writes the last of a running session, and closes it.
+    pub(crate) fn end(&self, part: &Path) {
+        let events = part.join("events.log");
+        fs::write(&events, [fs::read(&events).unwrap(), b"the end".to_vec()].concat()).unwrap();
+        let now = SystemTime::now().into();
+        let part = part.to_owned();
+        let closing = Closing { part, started: now, closed: now, ended: Ended::Finished, files: Vec::new() };
+        chain(&self.spool()).close_all(vec![closing]).unwrap();
     }
 
     pub(crate) fn ship(&mut self, kind: DestinationKind, keep: Option<Duration>) {

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("s3_that_refuses_costs_nothing_and_new_credentials_count_without_a_restart", refused),
     ("s3_that_goes_away_in_the_middle_gets_everything_when_it_is_back", interrupted),
     ("a_shipper_that_is_killed_twenty_times_loses_nothing", killed),
+    ("finished_files_of_a_running_session_are_there_once_however_often_the_shipper_is_killed", running),
 ];
 
 const BUCKET: &str = "recordings";
@@ -192,5 +193,38 @@ fn killed() {
         let told: std::collections::BTreeSet<String> =
             bed.log().into_iter().map(|deletion| deletion.directory).collect();
         assert_eq!(told.len(), names.len(), "each is written down");
+    });
+}
+
+fn running() {
+    run(async {
+        let mut bed = Bed::new();
+        let server = Server::start(&bed.dir.path().join("s3"));
+        let credentials = credentials(&bed, "secret");
+        let (name, part, finished) = bed.running(5, 9_000_000);
+        let there = server.session(&name);
+        let copy = bed.dir.path().join("copy");
+        let all = |there: &Path| finished.iter().all(|file| same(there, &copy, file));
+        assert!(Command::new("cp").arg("-a").arg(&part).arg(&copy).status().unwrap().success());
+        for kill in 0..10 {
+            let mut child = process::start(&bed.spool(), &server.endpoint(), &credentials);
+            tokio::time::sleep(Duration::from_millis(100 + kill * 41)).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        bed.ship(DestinationKind::S3(destination(&server.endpoint(), &credentials)), Some(Duration::ZERO));
+        until("the finished ones are there", || all(&there) && bed.confirmed() == finished.len()).await;
+        for open in ["events.log", "manifest.json"] {
+            assert!(!there.join(open).exists(), "{open}");
+        }
+        let written = |file: &String| fs::metadata(there.join(file)).unwrap().modified().unwrap();
+        let before: Vec<_> = finished.iter().map(written).collect();
+        // It ends, and its last file is larger than it was.
+        bed.end(&part);
+        until("it is deleted", || bed.log().len() == 1).await;
+        assert!(all(&there) && there.join("manifest.json").exists());
+        assert!(fs::read(there.join("events.log")).unwrap().ends_with(b"the end"));
+        assert_eq!(finished.iter().map(written).collect::<Vec<_>>(), before, "some are sent again");
+        assert_eq!(bed.aside(), 0);
     });
 }

@@ -64,7 +64,7 @@ const CORE: &[Row] = &[
     row("fuzz_entry", &[&["infrastructure", "record", "transfer"], &["command", "envelope", "manifest"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
     row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "command", "snapshot"]]),
-    row("shipping", &[VALUES, &["config"]]),
+    row("shipping", &[VALUES, &["config", "envelope"]]),
 ];
 
 /// What every part of the gateway may stand on.

@@ -114,6 +114,11 @@ impl Backlog {
         Verdict::Again
     }
 
+    /// A thing that was under way is not there any more.
+    pub fn gone(&mut self, item: &Item) {
+        self.under_way.remove(item);
+    }
+
     /// Things that wait or are under way.
     pub fn len(&self) -> usize {
         self.fresh.len() + self.failed.len() + self.under_way.len()
@@ -129,7 +134,7 @@ impl Backlog {
         let firsts = [self.fresh.first(), first(&self.failed), first(&self.under_way)];
         let started = firsts.into_iter().flatten().filter_map(|item| match item {
             Item::Session { started, .. } => Some(*started),
-            Item::Head { .. } => None,
+            Item::Segment { .. } | Item::Head { .. } => None,
         });
         started.min()
     }

@@ -1,6 +1,10 @@
-//! What is shipped as one: a finished session, or a signed head of the chain of manifests.
+//! What is shipped as one: a finished session, a finished file of one that goes on, or a signed head of the chain of
+//! manifests.
 
 use std::fmt;
+use std::time::Duration;
+
+use crate::envelope::SegmentName;
 
 /// Name of the file that a session's directory gets last, and that a destination gets last.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -8,7 +12,16 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 /// The directory of heads in the spool.
 const HEADS: &str = "heads";
 
-/// One thing to ship; ordered by age, sessions before heads.
+/// Ends the name of a session's directory in the spool while it is written.
+const PART: &str = ".part";
+
+/// Stands for `/` in names of state files.
+const JOINT: char = '+';
+
+/// How long a session runs before its finished files are shipped: a shorter one is shipped once, when it has ended.
+const LONG: Duration = Duration::from_mins(10);
+
+/// One thing to ship; ordered by age, sessions before files of those that go on, and these before heads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
     /// A finished session's directory.
@@ -17,6 +30,15 @@ pub enum Item {
         started: u64,
         /// The session's id.
         id: String,
+    },
+    /// A finished file of a session that goes on.
+    Segment {
+        /// The session's start, in milliseconds since 1970.
+        started: u64,
+        /// The session's id.
+        id: String,
+        /// Its path below the session's directory.
+        file: String,
     },
     /// A file of `heads/`: a head, or a succession of keys.
     Head {
@@ -39,6 +61,35 @@ impl Item {
         Some(Self::Session { started: number(started)?, id: id.to_owned() })
     }
 
+    /// The directory of a session that is being written, if that is its name: as that of a finished one, and `.part`.
+    /// The session is returned.
+    pub fn written(name: &str) -> Option<Self> {
+        Self::session(name.strip_suffix(PART)?)
+    }
+
+    /// A file of a session, if that is its path below the session's directory: the name of a segment, for further
+    /// recipients below the id of their key.
+    pub fn segment(&self, file: &str) -> Option<Self> {
+        let Self::Session { started, id } = self else { return None };
+        let name = match file.split_once('/') {
+            Some((key, name)) => {
+                let hex = key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                (key.len() == 16 && hex).then_some(name)?
+            }
+            None => file,
+        };
+        name.parse::<SegmentName>().ok()?;
+        Some(Self::Segment { started: *started, id: id.clone(), file: file.to_owned() })
+    }
+
+    /// Whether it is a session that has run for long at `now`, in milliseconds since 1970.
+    pub fn is_long(&self, now: u64) -> bool {
+        match self {
+            Self::Session { started, .. } => u128::from(now.saturating_sub(*started)) >= LONG.as_millis(),
+            Self::Segment { .. } | Self::Head { .. } => false,
+        }
+    }
+
     /// A file of `heads/`, if that is its name: lower-case letters, digits and `-`, and `.json`.
     pub fn head(file: &str) -> Option<Self> {
         let name = file.strip_suffix(".json")?;
@@ -46,19 +97,30 @@ impl Item {
         (!name.is_empty() && name.bytes().all(good)).then(|| Self::Head { name: name.to_owned() })
     }
 
-    /// Where it is below the spool.
+    /// Where it is below the spool, and at destinations. A file of a session that goes on is there under the name that
+    /// it will have.
     pub fn path(&self) -> String {
         match self {
             Self::Session { .. } => self.to_string(),
+            Self::Segment { started, id, file } => format!("{started}-{id}/{file}"),
             Self::Head { name } => format!("{HEADS}/{name}.json"),
+        }
+    }
+
+    /// Where it is below the spool while its session goes on; `None` of what is finished as a whole.
+    pub fn written_path(&self) -> Option<String> {
+        match self {
+            Self::Segment { started, id, file } => Some(format!("{started}-{id}{PART}/{file}")),
+            Self::Session { .. } | Self::Head { .. } => None,
         }
     }
 
     /// One thing to ship by the name of its state files.
     pub fn from_state_name(name: &str) -> Option<Self> {
-        match name.strip_prefix("head-") {
-            Some(head) => Self::head(&format!("{head}.json")),
-            None => Self::session(name),
+        match (name.strip_prefix("head-"), name.split_once(JOINT)) {
+            (Some(head), _) => Self::head(&format!("{head}.json")),
+            (None, Some((session, file))) => Self::session(session)?.segment(&file.replace(JOINT, "/")),
+            (None, None) => Self::session(name),
         }
     }
 }
@@ -68,6 +130,9 @@ impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session { started, id } => write!(f, "{started}-{id}"),
+            Self::Segment { started, id, file } => {
+                write!(f, "{started}-{id}{JOINT}{}", file.replace('/', &JOINT.to_string()))
+            }
             Self::Head { name } => write!(f, "head-{name}"),
         }
     }
@@ -117,6 +182,31 @@ mod tests {
         for other in ["12", "A.json", "..json", "x/y.json", ".json", "12.json.tmp"] {
             assert_eq!(Item::head(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn finished_files_of_sessions_that_go_on() {
+        let name = "1700000000000-ffffffff-ffff-4fff-bfff-ffffffffffff";
+        let session = Item::written(&format!("{name}.part")).unwrap();
+        assert_eq!((Item::session(name), Item::written(name)), (Some(session.clone()), None));
+        for file in ["events.log", "channel-0.12.log", "0123456789abcdef/channel-7.1.log"] {
+            let segment = session.segment(file).unwrap();
+            assert_eq!(segment.path(), format!("{name}/{file}"));
+            assert_eq!(segment.written_path(), Some(format!("{name}.part/{file}")));
+            assert!(!segment.to_string().contains('/'), "{segment}");
+            assert_eq!(Item::from_state_name(&segment.to_string()), Some(segment));
+        }
+        for other in [
+            "manifest.json",
+            "../events.log",
+            "x/events.log",
+            "0123456789ABCDEF/events.log",
+            "a/b/events.log",
+        ] {
+            assert_eq!(session.segment(other), None, "{other}");
+        }
+        let ten_minutes = 1_700_000_000_000 + 600_000;
+        assert!(session.is_long(ten_minutes) && !session.is_long(ten_minutes - 1) && !session.is_long(0));
     }
 
     #[test]

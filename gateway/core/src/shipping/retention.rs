@@ -55,7 +55,7 @@ mod tests {
         let items = deletions(candidates.to_vec(), retention);
         let started = items.into_iter().map(|item| match item {
             Item::Session { started, .. } => started,
-            Item::Head { .. } => 0,
+            Item::Segment { .. } | Item::Head { .. } => 0,
         });
         started.collect()
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A destination has everything of a recording: `.shipping/<destination>/<item>.confirmed`.
+/// A destination has everything of a recording, or of a file of one: `.shipping/<destination>/<item>.confirmed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
     /// When, RFC 3339 in UTC.
@@ -37,12 +37,12 @@ pub struct DestinationStatus {
     pub kind: String,
     /// When this was written, RFC 3339 in UTC.
     pub time: String,
-    /// Sessions and heads that it has not confirmed.
+    /// Sessions, finished files of sessions that go on, and heads that it has not confirmed.
     pub backlog: u64,
     /// When the oldest of those sessions started, RFC 3339 in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
-    /// Sessions and heads that are set aside.
+    /// Those of them that are set aside.
     pub aside: u64,
     /// When it confirmed the last one, RFC 3339 in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
