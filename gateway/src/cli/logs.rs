@@ -1,6 +1,6 @@
 //! `portreeve logs`: recipient keys, decrypting and replaying recordings.
 //!
-//! Runs on the recipient's own machine; nothing here needs a gateway. Recordings are written by others:
+//! Runs on the recipient's own machine; nothing here but `shipping` and `watch` needs that of a gateway. Recordings are written by others:
 //! control characters in them reach a terminal through `replay` alone.
 
 mod archive;
@@ -18,6 +18,7 @@ mod recipient;
 mod replay;
 mod search;
 mod segments;
+mod shipping;
 mod text_files;
 mod timeline;
 mod verify;
@@ -35,6 +36,7 @@ pub use ls::LsArgs;
 pub use recipient::GenerateKeyPairArgs;
 pub use replay::ReplayArgs;
 pub use search::SearchArgs;
+pub use shipping::ShippingArgs;
 pub use verify::VerifyArgs;
 pub(super) use watch::{Live, WatchArgs};
 
@@ -55,6 +57,8 @@ pub enum LogsCommand {
     Replay(ReplayArgs),
     /// Check that recordings are as the gateway closed them, and that none is missing
     Verify(VerifyArgs),
+    /// Say what each destination of recordings has yet to confirm, and what it refuses
+    Shipping(ShippingArgs),
 }
 
 impl LogsCommand {
@@ -75,6 +79,7 @@ impl LogsCommand {
             Self::Decrypt(args) => decrypt::decrypt(&args, console),
             Self::Export(args) => export::export(&args, console),
             Self::Verify(args) => verify::verify(&args, console),
+            Self::Shipping(args) => shipping::shipping(&args, console),
             Self::Replay(args) => replay::replay(&args, console),
         }
     }

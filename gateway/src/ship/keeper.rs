@@ -34,11 +34,19 @@ pub(super) struct Keeper {
     retention: Retention,
     /// Bytes of sessions, which never change.
     sizes: HashMap<Item, u64>,
+    /// What cannot be deleted, and why, so that it is told once.
+    told: HashMap<Item, String>,
 }
 
 impl Keeper {
     pub(super) fn new(ground: Ground, destinations: &[Destination], retention: Retention) -> Self {
-        Self { ground, destinations: destinations.to_vec(), retention, sizes: HashMap::new() }
+        Self {
+            ground,
+            destinations: destinations.to_vec(),
+            retention,
+            sizes: HashMap::new(),
+            told: HashMap::new(),
+        }
     }
 
     /// Sweeps for ever.
@@ -66,7 +74,7 @@ impl Keeper {
     }
 
     /// Deletes what may go now; returns how many sessions.
-    fn sweep(&mut self, now: SystemTime) -> io::Result<u64> {
+    pub(super) fn sweep(&mut self, now: SystemTime) -> io::Result<u64> {
         self.ground.state.clear_gone()?;
         let mut going = deletions(self.candidates(now)?, self.retention);
         going.truncate(AT_ONCE);
@@ -80,7 +88,10 @@ impl Keeper {
             Ok(None) => false,
             Err(error) => {
                 let error = with_causes(&error);
-                tracing::error!(%item, error, "a recording is not deleted: that cannot be signed");
+                if self.told.get(item) != Some(&error) {
+                    tracing::error!(%item, error, "a recording is not deleted: that cannot be signed");
+                    self.told.insert(item.clone(), error);
+                }
                 false
             }
         });
@@ -118,6 +129,7 @@ impl Keeper {
         }
         let required = required.unwrap_or_default();
         self.sizes.retain(|item, _| items.contains(item));
+        self.told.retain(|item, _| items.contains(item));
         let mut candidates = Vec::with_capacity(items.len());
         for item in items {
             let Ok(modified) =

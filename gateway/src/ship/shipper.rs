@@ -159,12 +159,15 @@ impl Shipper {
         }
     }
 
-    /// Whether a file of a session that went on could not be read since the session has ended, with which it is shipped.
-    async fn has_ended(&self, item: &Item, error: &ShipError) -> bool {
-        let Some(written) = item.written_path().map(|path| self.ground.spool.join(path)) else {
-            return false;
+    /// Whether something could not be read since it is not there any more: a file of a session that went on, which is
+    /// shipped with it, or an old head.
+    async fn is_gone(&self, item: &Item, error: &ShipError) -> bool {
+        let path = match item {
+            Item::Session { .. } => return false,
+            Item::Segment { .. } | Item::Head { .. } => item.written_path().unwrap_or_else(|| item.path()),
         };
-        let is_gone = blocking(move || Ok(!written.exists())).await.unwrap_or(false);
+        let path = self.ground.spool.join(path);
+        let is_gone = blocking(move || Ok(!path.exists())).await.unwrap_or(false);
         is_gone && error.failure() == Failure::Unreadable
     }
 
@@ -184,7 +187,7 @@ impl Shipper {
             self.status.last_error = None;
             return;
         };
-        if self.has_ended(&item, &error).await {
+        if self.is_gone(&item, &error).await {
             self.backlog.gone(&item);
             return;
         }

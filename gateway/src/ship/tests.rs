@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use portreeve_core::envelope::{Header, RESERVED_HEADER};
 use portreeve_core::manifest::{Ended, Sha256, Shipped, read_unproven};
 
-use portreeve_core::shipping::Item;
+use portreeve_core::shipping::{DestinationStatus, Item};
 use portreeve_core::utc::UtcTime;
 
 use super::*;
@@ -244,6 +244,73 @@ async fn what_another_file_replaced_at_the_destination_is_not_confirmed() {
     let read = fs::read_to_string(bed.path("archive").join(&name).join("events.log")).unwrap();
     assert_eq!(read, "events of 1");
     assert!(!bed.path("archive").join(&name).join("events.log#1").exists());
+}
+
+#[tokio::test]
+async fn the_report_tells_what_waits_and_what_is_set_aside() {
+    let mut bed = Bed::new();
+    let destinations = [bed.directory("archive")];
+    bed.session(60_000);
+    let name = bed.session(1_000);
+    let told = |bed: &Bed| report(&bed.spool(), &destinations).unwrap().remove(0);
+    let before = told(&bed);
+    assert_eq!((before.name.as_str(), before.kind, before.required), ("archive", "directory", true));
+    let Pending { sessions, files, heads, bytes, oldest } = before.pending;
+    assert_eq!((sessions, files, heads, oldest), (2, 0, 0, Some(UtcTime::from_unix_seconds(1))));
+    assert!(bytes > 30 && before.aside.is_empty() && before.status.is_none(), "{bytes}");
+
+    fs::create_dir(bed.path("archive")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", bed.spool().join(&name).join("x")).unwrap();
+    bed.ship(&destinations, Retention::default());
+    let is_told = |status: &DestinationStatus| status.last_confirmed.is_some() && status.backlog == 0;
+    until("it is set aside, and the status tells", || {
+        let now = told(&bed);
+        now.aside.len() == 1 && now.status.as_ref().is_some_and(is_told)
+    })
+    .await;
+    let after = told(&bed);
+    assert_eq!(after.pending.sessions, 1);
+    assert!(after.aside[0].1.reason.contains("has no place in a recording"), "{:?}", after.aside);
+}
+
+/// What is logged meanwhile.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_told_once() {
+    let bed = Bed::new();
+    let name = bed.session(1);
+    let ground = Ground {
+        spool: bed.spool(),
+        state: bed.state(),
+        chain: Arc::clone(&bed.chain),
+        board: Arc::new(Board::new(&[], ShipMetrics::default())),
+    };
+    bed.state().create([].into_iter()).unwrap();
+    let mut keeper = Keeper::new(ground, &[], Retention { delete_unshipped: true, ..at_once() });
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let told = || String::from_utf8(logged.0.lock().unwrap().clone()).unwrap().matches("not deleted").count();
+    fs::write(bed.spool().join(&name).join("manifest.json"), "no document").unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..3 {
+            assert_eq!(keeper.sweep(SystemTime::now()).unwrap(), 0);
+        }
+    });
+    assert!(told() == 1 && bed.spool().join(&name).exists(), "{} times", told());
 }
 
 #[test]
