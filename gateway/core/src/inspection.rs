@@ -4,7 +4,7 @@
 //! Deliberately absent: those machines, and when they are asked.
 
 use crate::envelope::Batch;
-use crate::record::RecordEvent;
+use crate::record::{ChannelNumber, RecordEvent, Text};
 
 /// Finds in the packets of one channel what they meant. All times are microseconds since the session started, and
 /// never go back.
@@ -25,6 +25,27 @@ pub trait ChannelInspector: Send {
         None
     }
 
+    /// The files that went on, or were asked for, since this was called before. Whoever has told of a file that it is
+    /// over tells it here first.
+    fn moved(&mut self) -> Vec<FileProgress> {
+        Vec::new()
+    }
+
     /// The channel is over: gives back what was held and is to be recorded, and tells the last findings.
     fn finish(&mut self, now: u64, found: &mut Vec<RecordEvent>) -> Batch;
+}
+
+/// How far a file is that crosses a channel, or was asked for and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileProgress {
+    /// The channel.
+    pub channel: ChannelNumber,
+    /// As in [`FileTransfer`](crate::record::FileTransfer).
+    pub path: Text,
+    /// As there.
+    pub name: Option<Text>,
+    /// Bytes that had crossed when this was told before; absent the first time.
+    pub told: Option<u64>,
+    /// Bytes that have crossed, both ways.
+    pub bytes: u64,
 }

@@ -10,6 +10,7 @@
 
 pub mod access_event;
 pub mod access_group;
+pub mod alert;
 pub mod asciicast;
 pub mod certificate;
 pub mod command;

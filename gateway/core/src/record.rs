@@ -3,7 +3,9 @@
 //! A [`RecordEvent`] with its time is an [`EventLine`], one line of JSON in the sealed events file.
 //! Texts of SSH are bytes, not UTF-8 (RFC 4254 section 5), so they are kept as [`Text`].
 
+mod alert;
 mod line;
+mod naming;
 mod summary;
 mod transfer;
 
@@ -13,7 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use alert::{Alert, Severity};
 pub use line::{EventLine, WITHHELD};
+pub use naming::EVENT_NAMES;
 pub use summary::SessionSummary;
 pub use transfer::{
     Change, FileChange, FileOutcome, FileTransfer, HashMissing, TransferDirection, TransferProtocol,
@@ -328,6 +332,14 @@ pub enum RecordEvent {
         from_us: u64,
         /// Bytes of data that are missing.
         lost_bytes: u64,
+    },
+    /// A rule of the policy was met; what met it stands before.
+    Alert {
+        /// The channel, absent where it is about the whole session.
+        channel: Option<ChannelNumber>,
+        /// The rule, and what met it.
+        #[serde(flatten)]
+        alert: Alert,
     },
     /// The session ended; the last event.
     SessionEnded {

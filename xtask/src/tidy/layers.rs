@@ -42,7 +42,7 @@ const CORE: &[Row] = &[
     row("prefix", &[]),
     row("suggest", &[]),
     row("utc", &[]),
-    row("access_event", &[VALUES]),
+    row("access_event", &[VALUES, &["alert", "record"]]),
     row("geo", &[VALUES]),
     row("identity", &[VALUES]),
     row("target", &[VALUES]),
@@ -58,12 +58,16 @@ const CORE: &[Row] = &[
     row("manifest", &[VALUES, &["envelope"]]),
     row("asciicast", &[]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
+    row("alert", &[VALUES, SUBJECTS, DECISIONS, &["expression", "inspection", "record"]]),
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
     row("command", &[&["envelope", "inspection", "record"]]),
     row("fuzz_entry", &[&["infrastructure", "record", "transfer"], &["command", "envelope", "manifest"]]),
-    row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS]),
-    row("config", &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "command", "snapshot"]]),
+    row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS, &["alert"]]),
+    row(
+        "config",
+        &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "alert", "command", "record", "snapshot"]],
+    ),
     row("shipping", &[VALUES, &["config", "envelope"]]),
 ];
 
@@ -71,7 +75,7 @@ const CORE: &[Row] = &[
 const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "telemetry"];
 /// Edges to one outside each; they do not know each other.
 const LEAVES: &[&str] =
-    &["access_log", "audit", "ca", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
+    &["access_log", "audit", "ca", "export", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
 /// What `app` joins beside the leaves.
 const PARTS: &[&str] = &["control", "datapath", "http", "session"];
 
@@ -81,8 +85,9 @@ const GATEWAY: &[Row] = &[
     row("metrics", &[]),
     row("secret_file", &[]),
     row("telemetry", &[]),
-    row("access_log", &[GROUND]),
+    row("access_log", &[GROUND, &["export"]]),
     row("ca", &[GROUND]),
+    row("export", &[GROUND]),
     row("known_hosts", &[GROUND]),
     row("listener", &[GROUND]),
     row("audit", &[GROUND]),

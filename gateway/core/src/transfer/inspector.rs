@@ -8,7 +8,7 @@ use super::scp::{Role, ScpInspector};
 use super::sftp::{Found, SftpInspector};
 use crate::envelope::Batch;
 use crate::infrastructure::TransferRights;
-use crate::inspection::ChannelInspector;
+use crate::inspection::{ChannelInspector, FileProgress};
 use crate::record::{
     ChannelNumber, FileOutcome, FileTransfer, HashMissing, RecordEvent, Source, Text, TransferDirection,
     TransferProtocol,
@@ -18,6 +18,8 @@ use crate::record::{
 pub struct TransferInspector {
     channel: ChannelNumber,
     protocol: Protocol,
+    /// Files that were over before it was told that they went on.
+    over: Vec<FileProgress>,
 }
 
 enum Protocol {
@@ -35,6 +37,8 @@ struct Run {
     started_us: Option<u64>,
     uploaded: u64,
     downloaded: u64,
+    /// Bytes that had crossed when they were told last.
+    told: Option<u64>,
 }
 
 impl TransferInspector {
@@ -50,10 +54,11 @@ impl TransferInspector {
                 Protocol::Scp(Box::new(ScpInspector::new(role, paths)))
             }
             Program::Rsync { direction, paths } => {
-                Protocol::Rsync(Run { paths, direction, started_us: None, uploaded: 0, downloaded: 0 })
+                let (started_us, told) = Default::default();
+                Protocol::Rsync(Run { paths, direction, started_us, uploaded: 0, downloaded: 0, told })
             }
         };
-        Self { channel, protocol }
+        Self { channel, protocol, over: Vec::new() }
     }
 
     /// One for a request that starts a program on a channel, if that moves files.
@@ -97,16 +102,26 @@ impl TransferInspector {
         match std::mem::replace(&mut self.protocol, Protocol::Ended) {
             Protocol::Sftp(mut sftp) => sftp.finish(&mut seen),
             Protocol::Scp(mut scp) => scp.finish(&mut seen),
-            Protocol::Rsync(run) => seen.push(Found::Transfer(run.finish())),
+            Protocol::Rsync(run) => {
+                let told = run.told;
+                seen.push(Found::Transfer { transfer: run.finish(), told });
+            }
             Protocol::Ended => {}
         }
         self.tell(seen, found);
     }
 
-    fn tell(&self, seen: Vec<Found>, found: &mut Vec<RecordEvent>) {
+    fn tell(&mut self, seen: Vec<Found>, found: &mut Vec<RecordEvent>) {
         let channel = self.channel;
         found.extend(seen.into_iter().map(|seen| match seen {
-            Found::Transfer(transfer) => RecordEvent::FileTransfer { channel, transfer },
+            Found::Transfer { transfer, told } => {
+                let bytes = transfer.uploaded.saturating_add(transfer.downloaded);
+                if told != Some(bytes) {
+                    let (path, name) = (transfer.path.clone(), transfer.name.clone());
+                    self.over.push(FileProgress { channel, path, name, told, bytes });
+                }
+                RecordEvent::FileTransfer { channel, transfer }
+            }
             Found::Change(change) => RecordEvent::FileChange { channel, change },
         }));
     }
@@ -120,6 +135,17 @@ impl ChannelInspector for TransferInspector {
             self.data(packet.source, packet.data, packet.elapsed, found);
         }
         batch
+    }
+
+    fn moved(&mut self) -> Vec<FileProgress> {
+        let mut moved = std::mem::take(&mut self.over);
+        match &mut self.protocol {
+            Protocol::Sftp(sftp) => moved.extend(sftp.moved(self.channel)),
+            Protocol::Scp(scp) => moved.extend(scp.moved(self.channel)),
+            Protocol::Rsync(run) => moved.extend(run.moved(self.channel)),
+            Protocol::Ended => {}
+        }
+        moved
     }
 
     fn finish(&mut self, _: u64, found: &mut Vec<RecordEvent>) -> Batch {
@@ -137,6 +163,16 @@ impl Run {
             Source::Client => self.uploaded = self.uploaded.saturating_add(bytes),
             Source::Target => self.downloaded = self.downloaded.saturating_add(bytes),
         }
+    }
+
+    /// It goes on: told when that was never told, or bytes have crossed since.
+    fn moved(&mut self, channel: ChannelNumber) -> Option<FileProgress> {
+        let bytes = self.uploaded.saturating_add(self.downloaded);
+        if self.told == Some(bytes) {
+            return None;
+        }
+        let told = self.told.replace(bytes);
+        Some(FileProgress { channel, path: self.paths.clone(), name: None, told, bytes })
     }
 
     fn finish(self) -> FileTransfer {

@@ -11,8 +11,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use thiserror::Error;
 
 use super::sftp::Found;
+use crate::inspection::FileProgress;
 use crate::record::{
-    FileOutcome, FileTransfer, HashMissing, Source, Text, TransferDirection, TransferProtocol,
+    ChannelNumber, FileOutcome, FileTransfer, HashMissing, Source, Text, TransferDirection, TransferProtocol,
 };
 
 /// The longest line: the longest path of Linux, and as much for what stands before it.
@@ -85,6 +86,8 @@ struct File {
     hash: Context,
     started_us: u64,
     failure: Option<Text>,
+    /// Bytes that had crossed when they were told last.
+    told: Option<u64>,
 }
 
 impl ScpInspector {
@@ -118,6 +121,14 @@ impl ScpInspector {
             Role::TargetSends => Source::Target,
         };
         if source == sender { self.sent(data, now, found) } else { self.answered(data, found) }
+    }
+
+    /// The file that is being sent, if it went on since this was called before.
+    pub(super) fn moved(&mut self, channel: ChannelNumber) -> Option<FileProgress> {
+        let file = self.file.as_mut().filter(|file| file.told != Some(file.bytes))?;
+        let told = file.told.replace(file.bytes);
+        let (path, name) = (self.paths.clone(), file.name.clone());
+        Some(FileProgress { channel, path, name, told, bytes: file.bytes })
     }
 
     /// Nothing more comes.
@@ -187,7 +198,8 @@ impl ScpInspector {
                 // A sender that does not wait for answers has begun the next.
                 self.conclude(FileOutcome::Partial, found);
                 let (name, hash) = (self.named(name), Context::new(&SHA256));
-                self.file = Some(File { name, size, bytes: 0, hash, started_us: now, failure: None });
+                self.file =
+                    Some(File { name, size, bytes: 0, hash, started_us: now, failure: None, told: None });
                 self.sending = data_or_status(size);
                 self.owe(Owed::File)
             }
@@ -200,7 +212,8 @@ impl ScpInspector {
             1 | 2 => {
                 let name = self.named(b"");
                 let outcome = FileOutcome::Failed { status: message(line) };
-                found.push(Found::Transfer(self.transfer(name, now, (0, None), outcome)));
+                let transfer = self.transfer(name, now, (0, None), outcome);
+                found.push(Found::Transfer { transfer, told: None });
                 Ok(())
             }
             _ => Err(ScpFault::Line),
@@ -258,7 +271,7 @@ impl ScpInspector {
         let is_whole = outcome == FileOutcome::Complete && file.bytes == file.size;
         let hash = is_whole.then(|| hex::encode(file.hash.finish()));
         let transfer = self.transfer(file.name, file.started_us, (file.bytes, hash), outcome);
-        found.push(Found::Transfer(transfer));
+        found.push(Found::Transfer { transfer, told: file.told });
     }
 
     fn named(&self, name: &[u8]) -> Option<Text> {

@@ -48,6 +48,34 @@ fn found(request: &RecordEvent, pieces: &[(Source, Vec<u8>)], most: usize) -> Ve
     found
 }
 
+/// All that is told of files that go on, asked after each piece of at most `most` bytes: path and name, bytes.
+fn moved(request: &RecordEvent, pieces: &[(Source, Vec<u8>)], most: usize) -> Vec<(String, Vec<u64>)> {
+    let mut inspector = TransferInspector::for_request(request, TransferRights::ALL).unwrap();
+    let (mut found, mut moved) = (Vec::new(), Vec::new());
+    for (source, data) in pieces {
+        for piece in data.chunks(most) {
+            inspector.data(*source, piece, 7, &mut found);
+            moved.extend(inspector.moved());
+        }
+    }
+    inspector.end(&mut found);
+    moved.extend(inspector.moved());
+    let mut files: Vec<(String, Vec<u64>)> = Vec::new();
+    for FileProgress { path, name, told, bytes, .. } in moved {
+        let name = name.map(|name| format!(" {name:?}")).unwrap_or_default();
+        let file = format!("{path:?}{name}");
+        match told {
+            None => files.push((file, vec![bytes])),
+            Some(told) => {
+                let known = files.iter_mut().rev().find(|(known, _)| *known == file).unwrap();
+                assert_eq!(known.1.last(), Some(&told), "what was told last");
+                known.1.push(bytes);
+            }
+        }
+    }
+    files
+}
+
 /// One line for each event: direction or change, name, bytes, result.
 fn told(events: &[RecordEvent]) -> Vec<String> {
     let ended = |outcome: &FileOutcome| match outcome {
@@ -200,6 +228,38 @@ fn any_pieces() -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
     });
     let piece = prop_oneof![packet, proptest::collection::vec(any::<u8>(), 0..60)];
     proptest::collection::vec((any::<bool>(), piece), 0..30)
+}
+
+#[test]
+fn every_file_is_told_when_it_begins_and_at_last_with_all_its_bytes() {
+    for (request, name) in [
+        (sftp(), "sftp.bin"),
+        (exec("scp -r -p -t /tmp/tr-golden/srv/"), "scp-up.bin"),
+        (exec("scp -r -f /tmp/tr-golden/srv/tree"), "scp-down.bin"),
+        (exec("scp -f /tmp/tr-golden/srv/nothing"), "scp-missing.bin"),
+        (exec("rsync --server -e.LsfxC . /srv/"), "scp-up.bin"),
+    ] {
+        let mut whole = Vec::new();
+        for event in found(&request, &golden(name), usize::MAX) {
+            if let RecordEvent::FileTransfer { transfer, .. } = event {
+                let name = transfer.name.map(|name| format!(" {name:?}")).unwrap_or_default();
+                whole.push((format!("{:?}{name}", transfer.path), transfer.uploaded + transfer.downloaded));
+            }
+        }
+        whole.sort();
+        assert!(!whole.is_empty());
+        for most in [7, 1000, usize::MAX] {
+            let mut told: Vec<_> = moved(&request, &golden(name), most)
+                .into_iter()
+                .map(|(file, bytes)| {
+                    assert!(bytes.is_sorted_by(|before, after| before < after), "{file}: {bytes:?}");
+                    (file, *bytes.last().unwrap())
+                })
+                .collect();
+            told.sort();
+            assert_eq!(told, whole, "{name} in pieces of {most}");
+        }
+    }
 }
 
 proptest! {

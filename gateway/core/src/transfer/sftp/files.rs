@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::SftpFault;
 use super::open_file::OpenFile;
-use crate::record::{FileOutcome, FileTransfer, Text};
+use super::{Found, SftpFault};
+use crate::inspection::FileProgress;
+use crate::record::{ChannelNumber, FileOutcome, Text};
 use crate::transfer::digest::Window;
 
 /// Files that are open at a time.
@@ -49,22 +50,42 @@ impl Files {
     }
 
     /// Closes a file, if it is open.
-    pub(super) fn close(&mut self, number: FileNumber, outcome: FileOutcome) -> Option<FileTransfer> {
+    pub(super) fn close(&mut self, number: FileNumber, outcome: FileOutcome) -> Option<Found> {
         self.handles.retain(|_, open| *open != number);
         let file = self.files.remove(&number)?;
-        Some(file.finish(outcome, &mut self.window))
+        Some(self.over(file, outcome))
     }
 
     /// Ends all that are open, in the order that they were opened in.
-    pub(super) fn close_all(&mut self) -> Vec<FileTransfer> {
-        let mut open: Vec<FileNumber> = self.files.keys().copied().collect();
-        open.sort_unstable();
+    pub(super) fn close_all(&mut self) -> Vec<Found> {
+        let open = self.numbers();
         open.into_iter().filter_map(|number| self.close(number, FileOutcome::Partial)).collect()
     }
 
-    /// A file that never was open.
-    pub(super) fn not_opened(&mut self, file: OpenFile, outcome: FileOutcome) -> FileTransfer {
-        file.finish(outcome, &mut self.window)
+    /// A file that is closed, or never was open.
+    pub(super) fn over(&mut self, file: OpenFile, outcome: FileOutcome) -> Found {
+        let told = file.told();
+        Found::Transfer { transfer: file.finish(outcome, &mut self.window), told }
+    }
+
+    /// The files that are open and went on since this was called before, in the order that they were opened in.
+    pub(super) fn moved(&mut self, channel: ChannelNumber) -> Vec<FileProgress> {
+        let mut moved = Vec::new();
+        for number in self.numbers() {
+            let Some(file) = self.files.get_mut(&number) else { continue };
+            let (told, bytes) = (file.told(), file.bytes());
+            if told != Some(bytes) {
+                moved.push(FileProgress { channel, path: file.path().clone(), name: None, told, bytes });
+                file.tell();
+            }
+        }
+        moved
+    }
+
+    fn numbers(&self) -> Vec<FileNumber> {
+        let mut open: Vec<FileNumber> = self.files.keys().copied().collect();
+        open.sort_unstable();
+        open
     }
 
     /// Bytes that a request writes at a place, which moves on.

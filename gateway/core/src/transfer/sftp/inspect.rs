@@ -13,7 +13,8 @@ use super::open_file::OpenFile;
 use super::rights::needed;
 use super::{SftpFault, code, kind};
 use crate::infrastructure::TransferRights;
-use crate::record::{FileChange, FileOutcome, FileTransfer, Text};
+use crate::inspection::FileProgress;
+use crate::record::{ChannelNumber, FileChange, FileOutcome, FileTransfer, Text};
 use crate::transfer::fields::Fields;
 
 /// Requests that are not answered: as many as a client has that asks for 4 GiB at once.
@@ -28,7 +29,11 @@ const FIELDS: usize = 9;
 /// What is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::transfer) enum Found {
-    Transfer(FileTransfer),
+    /// A file, and the bytes that had crossed when it was told last that it goes on.
+    Transfer {
+        transfer: FileTransfer,
+        told: Option<u64>,
+    },
     Change(FileChange),
 }
 
@@ -97,9 +102,14 @@ impl SftpInspector {
         Ok(())
     }
 
+    /// As [`crate::inspection::ChannelInspector::moved`], of files that are open.
+    pub(in crate::transfer) fn moved(&mut self, channel: ChannelNumber) -> Vec<FileProgress> {
+        self.files.moved(channel)
+    }
+
     /// Nothing more comes: tells what is open and what was not answered.
     pub(in crate::transfer) fn finish(&mut self, found: &mut Vec<Found>) {
-        found.extend(self.files.close_all().into_iter().map(Found::Transfer));
+        found.extend(self.files.close_all());
         let mut asked: Vec<_> = self.asked.drain().collect();
         asked.sort_unstable_by_key(|(id, _)| *id);
         for (_, asked) in asked {
@@ -195,7 +205,7 @@ impl SftpInspector {
                 _ => {}
             },
             Asked::Close { file } => {
-                found.extend(self.files.close(file, outcome(false)).map(Found::Transfer));
+                found.extend(self.files.close(file, outcome(false)));
             }
             Asked::Named(named) => self.conclude(*named, outcome, found),
             Asked::Fstat { .. } | Asked::Other => {}
@@ -207,7 +217,7 @@ impl SftpInspector {
         match named {
             Named::Open { path, flags, started_us, refused } => {
                 let file = OpenFile::new(path, flags, started_us);
-                found.push(Found::Transfer(self.files.not_opened(file, outcome(refused))));
+                found.push(self.files.over(file, outcome(refused)));
             }
             Named::Change { change, refused } => {
                 found.push(Found::Change(FileChange { outcome: outcome(refused), ..change }));

@@ -16,6 +16,8 @@ pub(super) struct OpenFile {
     /// Its size as the target told it.
     size: Option<u64>,
     failure: Option<FileOutcome>,
+    /// Bytes that had crossed when they were told last.
+    told: Option<u64>,
 }
 
 /// What crossed one way.
@@ -44,7 +46,7 @@ impl OpenFile {
             _ => TransferDirection::Download,
         };
         let (written, read) = Default::default();
-        Self { path, direction, started_us, written, read, end: None, size: None, failure: None }
+        Self { path, direction, started_us, written, read, end: None, size: None, failure: None, told: None }
     }
 
     pub(super) const fn path(&self) -> &Text {
@@ -73,6 +75,21 @@ impl OpenFile {
     /// A request about it did not succeed; the first one counts.
     pub(super) fn fails(&mut self, failure: FileOutcome) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// Bytes that have crossed.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.written.bytes.saturating_add(self.read.bytes)
+    }
+
+    /// Bytes that had crossed when they were told last.
+    pub(super) const fn told(&self) -> Option<u64> {
+        self.told
+    }
+
+    /// The bytes that have crossed are told.
+    pub(super) const fn tell(&mut self) {
+        self.told = Some(self.bytes());
     }
 
     /// It is closed, or the channel is; `closed` says how that went.
