@@ -5,8 +5,6 @@
 //! cannot be written whole is counted and named in the daemon's log; what a full disk left of a line does
 //! not run into the next one.
 
-mod export;
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -14,14 +12,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use portreeve_core::config::access_export::AccessExport;
+use portreeve_core::access_event::Topic;
 use portreeve_core::config::daemon::AccessLog as Destination;
+use portreeve_core::config::export::Export;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use self::export::Exports;
-pub use self::export::{ExportConfigError, Exporter};
+use crate::export::{ExportConfigError, Exported, Exporter, Exports};
 use crate::metrics::Metrics;
 
 /// Lines that may wait for the writer; one takes less than a kibibyte as a rule.
@@ -157,8 +155,8 @@ impl AccessLog {
     ///
     /// # Errors
     /// [`ExportConfigError`].
-    pub fn export(&mut self, exports: &[AccessExport]) -> Result<Vec<Exporter>, ExportConfigError> {
-        let (exports, exporters) = Exports::open(exports, &self.metrics.exports)?;
+    pub fn export(&mut self, exports: &[Export]) -> Result<Vec<Exporter>, ExportConfigError> {
+        let (exports, exporters) = Exports::open(Topic::Access, exports, &self.metrics.exports)?;
         self.exports = Some(exports);
         Ok(exporters)
     }
@@ -177,8 +175,10 @@ impl AccessLog {
     pub fn write(&self, event: &AccessEvent) {
         let queued = match serde_json::to_vec(event) {
             Ok(mut line) => {
-                if let Some(exports) = &self.exports {
-                    exports.offer(&line);
+                if let Some(exports) = self.exports.as_ref().filter(|exports| !exports.is_empty())
+                    && let Ok(event) = serde_json::from_slice(&line)
+                {
+                    exports.offer(Exported::Access(event));
                 }
                 line.push(b'\n');
                 let order = Order::Write { session: event.session.clone(), line };

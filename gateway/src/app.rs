@@ -16,6 +16,7 @@ mod takeover;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use portreeve_core::access_event::Topic;
 use portreeve_core::config::daemon::Config;
 use portreeve_core::config::policy::LoadedPolicy;
 use portreeve_core::id::Generation;
@@ -31,6 +32,7 @@ use crate::ca::host::HostSigner;
 use crate::ca::{Signer, key};
 use crate::control::Control;
 use crate::datapath::Datapath;
+use crate::export::{Exporter, Exports};
 use crate::fips;
 use crate::http::Endpoint;
 use crate::known_hosts::KnownHosts;
@@ -75,8 +77,7 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
         (None, _) => None,
     };
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
-    let mut gateway = gateway(config, policy, Metrics::default())?;
-    let exporters = gateway.access_log.export(&gateway.config.access_exports)?;
+    let (gateway, exporters) = gateway(config, policy, Metrics::default())?;
     let gateway = Arc::new(gateway);
     let control = Control::bind(&gateway.config.state_dir)?;
     let shipping = {
@@ -112,12 +113,20 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     daemon.end().await
 }
 
-/// Loads keys and opens files; touches nothing outside the state directory, spool and access log.
-fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Result<Gateway> {
+/// Loads keys and opens files, and yields what sends events on; touches nothing outside the state directory, spool and access log.
+fn gateway(
+    config: Config,
+    policy: LoadedPolicy,
+    metrics: Metrics,
+) -> anyhow::Result<(Gateway, Vec<Exporter>)> {
     metrics.policy_applied(policy.snapshot.generation.0);
     let (ca, host_ca) = key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
     let audit = Arc::new(AuditChain::open(&config.state_dir)?);
-    Ok(Gateway {
+    let mut access_log = AccessLog::open(config.access_log.clone(), metrics.clone())?;
+    let mut exporters = access_log.export(&config.access_exports)?;
+    let (notices, further) = Exports::open(Topic::Alert, &config.alert_exports, &metrics.alert_exports)?;
+    exporters.extend(further);
+    let gateway = Gateway {
         policy: PolicyStore::new(policy.snapshot),
         known_hosts: KnownHosts::open(&config.state_dir)?,
         key_ring: KeyRing::new(key::load_account_secret(&config.state_dir)?),
@@ -129,10 +138,12 @@ fn gateway(config: Config, policy: LoadedPolicy, metrics: Metrics) -> anyhow::Re
             .keeping(config.recording.input.clone()),
         audit,
         registry: Arc::new(Registry::default()),
-        access_log: AccessLog::open(config.access_log.clone(), metrics.clone())?,
+        access_log,
+        notices,
         metrics,
         config,
-    })
+    };
+    Ok((gateway, exporters))
 }
 
 /// Attaches the kernel programs, gives them the targets of the policy, and listens for what they

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod control;
 pub mod datapath;
 pub mod doctor;
+pub mod export;
 pub mod fips;
 pub mod http;
 pub mod known_hosts;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use portreeve_core::record::Severity;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -122,6 +123,12 @@ pub struct DirectionLabel {
     direction: Direction,
 }
 
+/// Label set with how grave an alert is, as files spell it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SeverityLabel {
+    severity: &'static str,
+}
+
 /// All metrics; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -156,6 +163,9 @@ pub struct Metrics {
     pub ship: ShipMetrics,
     /// Exports of access events.
     pub exports: ExportMetrics,
+    alerts: Family<SeverityLabel, Counter>,
+    /// Exports of notices of alerts.
+    pub alert_exports: ExportMetrics,
 }
 
 /// One session that is relaying, until it is dropped.
@@ -203,6 +213,8 @@ impl Default for Metrics {
             policy_rejected: Gauge::default(),
             ship: ShipMetrics::default(),
             exports: ExportMetrics::default(),
+            alerts: Family::default(),
+            alert_exports: ExportMetrics::default(),
         }
     }
 }
@@ -289,7 +301,9 @@ impl Metrics {
             self.policy_rejected.clone(),
         );
         self.ship.register(r);
-        self.exports.register(r);
+        self.exports.register(r, "access_events", "Access events");
+        r.register("alerts", "Alerts in sessions, by severity", self.alerts.clone());
+        self.alert_exports.register(r, "alert_notices", "Notices of alerts");
     }
 
     /// Counts one connection.
@@ -322,6 +336,11 @@ impl Metrics {
     /// Counts relayed channel data, in bytes.
     pub fn relayed(&self, direction: Direction, bytes: u64) {
         self.relayed.get_or_create(&DirectionLabel { direction }).inc_by(bytes);
+    }
+
+    /// Counts an alert.
+    pub fn alert(&self, severity: Severity) {
+        self.alerts.get_or_create(&SeverityLabel { severity: severity.as_str() }).inc();
     }
 
     /// Counts a policy that is now in force.
@@ -402,6 +421,9 @@ mod tests {
         metrics.ship.failed("s3");
         metrics.exports.sent("syslog", 1);
         metrics.exports.dropped("syslog", 1);
+        metrics.alert(Severity::High);
+        metrics.alert_exports.sent("http", 1);
+        metrics.alert_exports.dropped("http", 1);
         metrics.ship.waiting("s3", Waiting::default());
         let kernel = || KernelCounters {
             packets: vec![("steered_new", 3)],

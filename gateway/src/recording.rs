@@ -19,6 +19,7 @@ mod file;
 mod holding;
 mod inspector;
 mod ledger;
+mod lookout;
 pub mod recipient;
 mod sealed_log;
 mod segment;
@@ -52,6 +53,8 @@ use channels::Channels;
 pub use error::RecordingError;
 use events::{EventsFile, event_line};
 use inspector::Inspector;
+pub use lookout::Lookout;
+use lookout::Watched;
 use sealed_log::SealedLog;
 use session_files::SessionFiles;
 pub use session_files::Terms;
@@ -61,7 +64,10 @@ use writer::Inspection;
 
 /// A recording that is sure to have its files, and holds nothing yet; or none, of a session that may go on without.
 /// Dropping it removes them.
-pub struct Reservation(Option<Reserved>);
+pub struct Reservation {
+    reserved: Option<Reserved>,
+    watched: Watched,
+}
 
 struct Reserved {
     events: SealedLog,
@@ -80,6 +86,7 @@ pub struct Recorder {
     /// Absent where the session goes on without a recording.
     session: Option<Arc<Recording>>,
     activity: Arc<Activity>,
+    watched: Watched,
 }
 
 impl fmt::Debug for Recorder {
@@ -132,7 +139,8 @@ impl Recorder {
             let events = SealedLog::create(Arc::clone(&files), LogName::Events)?;
             directory.lock().map_err(failed)?;
             let input = Arc::clone(spool.input());
-            Ok(Reservation(Some(Reserved { events, directory, files, input, start })))
+            let reserved = Some(Reserved { events, directory, files, input, start });
+            Ok(Reservation { reserved, watched: Watched::default() })
         });
         reserved.await.unwrap_or(Err(stopped))
     }
@@ -145,10 +153,15 @@ impl Recorder {
     pub async fn event(&self, event: &RecordEvent) -> Result<(), RecordingError> {
         let Some(session) = &self.session else {
             self.activity.event(event);
+            self.watched.event(event);
+            self.watched.forget();
             return Ok(());
         };
+        let kept = session.input.masks.apply_event(event);
+        self.watched.event(&kept);
         session.check()?;
-        session.events.add(&session.input.masks.apply_event(event)).await?;
+        session.events.add(&kept).await?;
+        session.events.add_raised().await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
         match event {
             RecordEvent::ChannelOpen { channel, kind, .. } => session.open_channel(*channel, kind).await,
@@ -176,14 +189,17 @@ impl Recorder {
         code: u32,
         data: &[u8],
     ) -> Result<(), RecordingError> {
-        if let Some(session) = &self.session {
-            session.check()?;
-            if let Some(stream) = session.channels.stream(channel)? {
-                stream.data(source, code, data).await?;
-            }
-        }
+        let kept = match &self.session {
+            Some(session) => session.keep(channel, source, code, data).await,
+            None => Ok(()),
+        };
+        // Nothing is waited for after this: who drops this future has not been counted.
         self.activity.data(source, data.len());
-        Ok(())
+        self.watched.data(channel, source, data.len());
+        if self.session.is_none() {
+            self.watched.forget();
+        }
+        kept
     }
 
     /// What the session does, while it lives.
@@ -207,7 +223,13 @@ impl Recorder {
     /// Of a session that goes on without a recording; its activity tells no commands, since what policy lets
     /// be kept of them is not known here.
     pub fn unrecorded() -> Self {
-        Self { session: None, activity: Arc::new(Activity::new(false)) }
+        Self { session: None, activity: Arc::new(Activity::new(false)), watched: Watched::default() }
+    }
+
+    /// The same, looked at by `lookout` from now on.
+    #[must_use]
+    pub fn unrecorded_watched_by(lookout: Arc<dyn Lookout>) -> Self {
+        Self { watched: Watched::by(lookout), ..Self::unrecorded() }
     }
 
     /// What happens to the session when its recording fails.
@@ -237,7 +259,8 @@ impl Recorder {
         let Some(session) = &self.session else { return Ok(()) };
         // What was found in the channels comes before the last event.
         let closed = close_all(session.channels.streams()).await;
-        let written = session.events.add(&last).await;
+        let written = session.events.add_raised().await;
+        let written = written.and(session.events.add(&last).await);
         let events_closed = session.events.close().await;
         let complete = session.check().and(closed).and(written).and(events_closed);
         let ended = if complete.is_ok() { Ended::Finished } else { Ended::Abandoned };
@@ -249,8 +272,14 @@ impl Recorder {
 
 impl Reservation {
     /// Of a session that may go on without a recording.
-    pub const fn unrecorded() -> Self {
-        Self(None)
+    pub fn unrecorded() -> Self {
+        Self { reserved: None, watched: Watched::default() }
+    }
+
+    /// Lets `lookout` see what the session does, from its first event on.
+    #[must_use]
+    pub fn watched_by(self, lookout: Arc<dyn Lookout>) -> Self {
+        Self { watched: Watched::by(lookout), ..self }
     }
 
     /// Starts the recording with its first event, which is on disk when this returns. Without
@@ -265,8 +294,11 @@ impl Reservation {
         command_logging: bool,
         rights: TransferRights,
     ) -> Result<Recorder, RecordingError> {
-        let Some(Reserved { mut events, mut directory, files, input, start }) = self.0 else {
-            return Ok(Recorder::unrecorded());
+        let Self { reserved, watched } = self;
+        let Some(Reserved { mut events, mut directory, files, input, start }) = reserved else {
+            watched.event(&first);
+            watched.forget();
+            return Ok(Recorder { watched, ..Recorder::unrecorded() });
         };
         let mut packer = Packer::default();
         let elapsed = start.monotonic.elapsed();
@@ -278,6 +310,7 @@ impl Reservation {
             tokio::task::spawn_blocking(move || events.append(batch, micros(elapsed)).map(|_| events)).await;
         let events = written.unwrap_or(Err(RecordingError::WriterStopped { path }))?;
         directory.keep();
+        watched.event(&first);
         let failure = SessionFailure::default();
         let activity = Arc::new(Activity::new(command_logging));
         let recording = Recording {
@@ -291,17 +324,32 @@ impl Reservation {
                 LogStream::start(events, packer, start.monotonic, Arc::clone(&failure), None),
                 start,
                 command_logging,
-                Arc::clone(&activity),
+                (Arc::clone(&activity), watched.clone()),
             ),
             channels: Channels::default(),
             failure,
             finished: AtomicBool::new(false),
         };
-        Ok(Recorder { session: Some(Arc::new(recording)), activity })
+        Ok(Recorder { session: Some(Arc::new(recording)), activity, watched })
     }
 }
 
 impl Recording {
+    /// Adds data to the channel's file, if it has one.
+    async fn keep(
+        &self,
+        channel: ChannelNumber,
+        source: Source,
+        code: u32,
+        data: &[u8],
+    ) -> Result<(), RecordingError> {
+        self.check()?;
+        match self.channels.stream(channel)? {
+            Some(stream) => stream.data(source, code, data).await,
+            None => Ok(()),
+        }
+    }
+
     async fn open_channel(&self, channel: ChannelNumber, kind: &ChannelKind) -> Result<(), RecordingError> {
         self.channels.check_new(channel)?;
         let stream = if self.command_logging && matches!(kind, ChannelKind::Session) {

@@ -4,6 +4,7 @@
 //! skipped: the user's SSH handshake needs a dialled target, a recorder needs a grant, a log-in needs
 //! a recorder. A step that fails ends the connection with a [`Refusal`] that the user reads.
 
+mod alerts;
 mod dial;
 mod dialled;
 mod forwards;
@@ -30,6 +31,7 @@ use crate::access_log::AccessLog;
 use crate::audit::AuditChain;
 use crate::ca::Signer;
 use crate::ca::host::HostSigner;
+use crate::export::Exports;
 use crate::known_hosts::KnownHosts;
 use crate::listener::Accepted;
 use crate::metrics::{ConnectionOutcome, Metrics};
@@ -64,6 +66,8 @@ pub struct Gateway {
     pub registry: Arc<Registry>,
     /// One line per connection.
     pub access_log: AccessLog,
+    /// Where notices of alerts go.
+    pub notices: Exports,
     /// Counters.
     pub metrics: Metrics,
 }

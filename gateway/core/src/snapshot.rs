@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::alert::AlertRules;
 use crate::expression::FlowFacts;
 use crate::geo::{CountryCode, GeoTable};
 use crate::id::Generation;
@@ -26,6 +27,8 @@ pub struct PolicySnapshot {
     pub network: NetworkPolicySet,
     /// The second decision.
     pub infrastructure: InfrastructureSet,
+    /// What somebody is to be told of.
+    pub alerts: AlertRules,
 }
 
 impl PolicySnapshot {

@@ -13,9 +13,9 @@ use super::signals::{Signals, Told};
 use super::succession::{self, Order, Step};
 use super::takeover::Terms;
 use super::{counters, reload, shutdown};
-use crate::access_log::Exporter;
 use crate::control::Control;
 use crate::datapath::{BlockedFlows, Datapath};
+use crate::export::Exporter;
 use crate::http::{Endpoint, Readiness};
 use crate::listener::Listener;
 use crate::session::{self, Gateway};
@@ -32,7 +32,7 @@ pub(super) struct Edges {
     pub(super) endpoint: Option<Endpoint>,
     /// Where finished recordings go.
     pub(super) shipping: Shipping,
-    /// What sends access events on.
+    /// What sends access events and notices of alerts on.
     pub(super) exporters: Vec<Exporter>,
 }
 

@@ -19,7 +19,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long recordings may take that are written after their connection has closed.
 const RECORDING_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the access log may take for its last lines.
+/// How long the access log may take for its last lines, and exports for theirs.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Ends every connection and waits for them, their recordings and their access-log lines.
@@ -39,8 +39,15 @@ pub(super) async fn drain(gateway: &Gateway, mut sessions: JoinSet<()>) {
         tracing::error!(left, "some recordings were not written out in time: what they held last is lost");
         gateway.metrics.recording_failures.inc_by(left as u64);
     }
-    if tokio::time::timeout(FLUSH_LIMIT, gateway.access_log.flush()).await.is_err() {
+    let (logged, told) = tokio::join!(
+        tokio::time::timeout(FLUSH_LIMIT, gateway.access_log.flush()),
+        tokio::time::timeout(FLUSH_LIMIT, gateway.notices.flush()),
+    );
+    if logged.is_err() {
         tracing::error!("the access log takes no lines: the last ones are lost");
+    }
+    if told.is_err() {
+        tracing::error!("some notices of alerts could not be sent: they are lost");
     }
 }
 

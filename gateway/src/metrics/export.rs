@@ -1,4 +1,4 @@
-//! Metrics of exported access events, by kind of export.
+//! Metrics of what is exported, by kind of export.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,14 +19,12 @@ pub struct ExportMetrics {
 }
 
 impl ExportMetrics {
-    pub(super) fn register(&self, r: &mut Registry) {
-        r.register(
-            "access_events_exported",
-            "Access events that exports have sent, by kind",
-            self.sent.clone(),
-        );
-        let help = "Access events that exports had no room for, or were refused for good, by kind";
-        r.register("access_events_dropped", help, self.dropped.clone());
+    /// `name`: as `access_events`; `what`: the same for people.
+    pub(super) fn register(&self, r: &mut Registry, name: &str, what: &str) {
+        let help = format!("{what} that exports have sent, by kind");
+        r.register(format!("{name}_exported"), help, self.sent.clone());
+        let help = format!("{what} that exports had no room for, or were refused for good, by kind");
+        r.register(format!("{name}_dropped"), help, self.dropped.clone());
     }
 
     /// Counts events that were sent.

@@ -10,6 +10,8 @@ use portreeve_core::record::{EventLine, RecordEvent};
 use super::Start;
 use super::activity::Activity;
 use super::error::RecordingError;
+use super::inspector::Found;
+use super::lookout::Watched;
 use super::stream::LogStream;
 
 /// Takes the events of a session, from the relay and from what looks at its channels; cheap to clone.
@@ -19,6 +21,7 @@ pub(super) struct EventsFile {
     start: Start,
     command_logging: bool,
     activity: Arc<Activity>,
+    watched: Watched,
 }
 
 impl EventsFile {
@@ -26,15 +29,33 @@ impl EventsFile {
         stream: LogStream,
         start: Start,
         command_logging: bool,
-        activity: Arc<Activity>,
+        (activity, watched): (Arc<Activity>, Watched),
     ) -> Self {
-        Self { stream: Arc::new(stream), start, command_logging, activity }
+        Self { stream: Arc::new(stream), start, command_logging, activity, watched }
     }
 
     /// Adds an event, waiting while the file is behind.
     pub(super) async fn add(&self, event: &RecordEvent) -> Result<(), RecordingError> {
         self.stream.line(|elapsed| event_line(event, self.start, self.command_logging, elapsed)).await?;
         self.activity.event(event);
+        Ok(())
+    }
+
+    /// Adds what was found in a channel, and what there is to say about that.
+    pub(super) async fn add_found(&self, found: &Found) -> Result<(), RecordingError> {
+        found.moved.iter().for_each(|file| self.watched.file(file));
+        for event in &found.events {
+            self.watched.event(event);
+            self.add(event).await?;
+        }
+        self.add_raised().await
+    }
+
+    /// Adds what there is to say about what was seen.
+    pub(super) async fn add_raised(&self) -> Result<(), RecordingError> {
+        while let Some(alert) = self.watched.next() {
+            self.add(&alert).await?;
+        }
         Ok(())
     }
 

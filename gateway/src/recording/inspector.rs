@@ -9,7 +9,7 @@ use std::sync::Arc;
 use portreeve_core::command::{InputRules, TerminalInspector};
 use portreeve_core::envelope::Batch;
 use portreeve_core::infrastructure::TransferRights;
-use portreeve_core::inspection::ChannelInspector;
+use portreeve_core::inspection::{ChannelInspector, FileProgress};
 use portreeve_core::record::RecordEvent;
 use portreeve_core::transfer::TransferInspector;
 
@@ -29,8 +29,16 @@ pub(super) struct Inspector {
 pub(super) struct Inspected {
     /// What is to be recorded.
     pub(super) batch: Batch,
-    /// What was found.
-    pub(super) found: Vec<RecordEvent>,
+    pub(super) found: Found,
+}
+
+/// What was found in a channel.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What happened, in order.
+    pub(super) events: Vec<RecordEvent>,
+    /// Files that went on or were asked for.
+    pub(super) moved: Vec<FileProgress>,
 }
 
 impl Inspector {
@@ -82,10 +90,10 @@ impl Inspector {
 
     /// Looks at packets, or that time has passed; `now` is in microseconds since the session started.
     pub(super) fn packets(&mut self, batch: Batch, now: u64) -> Inspected {
-        let Some(machine) = &mut self.machine else { return Inspected { batch, found: Vec::new() } };
-        let mut found = Vec::new();
-        let batch = machine.packets(batch, now, &mut found);
-        Inspected { batch, found }
+        let Some(machine) = &mut self.machine else { return Inspected { batch, found: Found::default() } };
+        let mut events = Vec::new();
+        let batch = machine.packets(batch, now, &mut events);
+        Inspected { batch, found: Found { events, moved: machine.moved() } }
     }
 
     /// When to look again though nothing arrives, in microseconds since the session started.
@@ -96,8 +104,8 @@ impl Inspector {
     /// The channel is over.
     pub(super) fn finish(&mut self, now: u64) -> Inspected {
         let Some(machine) = &mut self.machine else { return Inspected::default() };
-        let mut found = Vec::new();
-        let batch = machine.finish(now, &mut found);
-        Inspected { batch, found }
+        let mut events = Vec::new();
+        let batch = machine.finish(now, &mut events);
+        Inspected { batch, found: Found { events, moved: machine.moved() } }
     }
 }

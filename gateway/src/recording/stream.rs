@@ -370,10 +370,8 @@ async fn write_all(shared: Arc<Shared>, log: SealedLog, inspection: Option<Inspe
             shared.session_failure.set(error).ok();
         }
         if let Some(found) = &found {
-            for event in &done.found {
-                if let Err(error) = found.add(event).await {
-                    return shared.end(Phase::Failed(error));
-                }
+            if let Err(error) = found.add_found(&done.found).await {
+                return shared.end(Phase::Failed(error));
             }
             shared.look_again(writer.inspector.as_ref().and_then(Inspector::deadline));
         }

@@ -18,6 +18,7 @@ use super::stream::{BATCH, MAX_PENDING, SEAL_AFTER};
 use super::*;
 use crate::metrics::Metrics;
 
+mod alerts;
 mod crash;
 mod gaps;
 mod inspection;

@@ -7,7 +7,7 @@ use portreeve_core::record::RecordEvent;
 
 use super::error::RecordingError;
 use super::events::EventsFile;
-use super::inspector::{Inspected, Inspector};
+use super::inspector::{Found, Inspected, Inspector};
 use super::sealed_log::{Appended, Finished, SealedLog};
 
 /// What looks at a channel's packets before they are sealed, and where that is told.
@@ -36,7 +36,7 @@ pub(super) struct Writer {
 pub(super) struct Done {
     /// A buffer for reuse.
     pub(super) spare: Vec<u8>,
-    pub(super) found: Vec<RecordEvent>,
+    pub(super) found: Found,
     /// Why the session must end.
     pub(super) ending: Option<RecordingError>,
     /// Whether the log has its end, if it was to be closed.
@@ -50,25 +50,26 @@ impl Writer {
             self.log.set_pty(pty, now)?;
         }
         let Inspected { batch, mut found } = match &mut self.inspector {
-            None => Inspected { batch: work.batch, found: Vec::new() },
+            None => Inspected { batch: work.batch, found: Found::default() },
             Some(inspector) => {
                 work.requests.iter().for_each(|request| inspector.request(request));
                 inspector.packets(work.batch, now)
             }
         };
         let Appended { spare, gap, mut ending } = self.log.append(batch, now)?;
-        found.extend(gap);
+        found.events.extend(gap);
         let mut closed = Ok(());
         if let Some(exit) = work.finish {
             if let Some(inspector) = &mut self.inspector {
                 let held = inspector.finish(now);
-                found.extend(held.found);
+                found.events.extend(held.found.events);
+                found.moved.extend(held.found.moved);
                 let held = self.log.append(held.batch, now)?;
-                found.extend(held.gap);
+                found.events.extend(held.gap);
                 ending = ending.or(held.ending);
             }
             let Finished { gap, written } = self.log.finish(exit.as_ref(), now);
-            found.extend(gap);
+            found.events.extend(gap);
             closed = written;
         }
         Ok(Done { spare, found, ending, closed })

@@ -2,6 +2,7 @@
 //!
 //! Owns that choice alone; what a recording is stands in [`crate::recording`].
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use portreeve_core::config::daemon::OnRecordingFailure;
@@ -12,7 +13,7 @@ use portreeve_core::record::RecordEvent;
 use super::Gateway;
 use super::outcome::{Ending, SessionOutcome};
 use super::refusal::{Refusal, recording_failed};
-use crate::recording::{Recorder, RecordingError, Reservation, Terms};
+use crate::recording::{Lookout, Recorder, RecordingError, Reservation, Terms};
 use crate::telemetry::with_causes;
 
 /// Reserves the files of a session's recording, before anything is dialled.
@@ -36,15 +37,16 @@ pub(super) async fn reserve(
     }
 }
 
-/// Begins the recording of a session that policy grants.
+/// Begins the recording of a session that policy grants; without one, `lookout` sees it all the same.
 pub(super) fn begun(
     gateway: &Gateway,
     identity: &Identity,
-    begun: Result<Recorder, RecordingError>,
+    (begun, lookout): (Result<Recorder, RecordingError>, Arc<dyn Lookout>),
     outcome: &mut SessionOutcome,
 ) -> Result<Recorder, Refusal> {
     begun.or_else(|error| {
-        go_on_unrecorded(gateway, identity, &error, outcome).map(|()| Recorder::unrecorded())
+        let unrecorded = || Recorder::unrecorded_watched_by(lookout);
+        go_on_unrecorded(gateway, identity, &error, outcome).map(|()| unrecorded())
     })
 }
 

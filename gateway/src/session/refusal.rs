@@ -92,6 +92,11 @@ pub(super) fn ended(end: End) -> Refusal {
             &format!("an operator of this gateway has ended this session: {reason}"),
             format!("ended by uid {uid}: {reason}"),
         ),
+        End::ByAlert { rule, reason } => Refusal::with_text(
+            Outcome::Revoked,
+            &format!("a rule of this gateway has ended this session: {reason}"),
+            format!("ended by the alert {rule:?}"),
+        ),
         End::Shutdown => Refusal::with_text(
             Outcome::Shutdown,
             "the gateway is stopping; connect again in a moment",

@@ -31,6 +31,13 @@ pub enum End {
         /// What the user reads.
         reason: String,
     },
+    /// A rule ends it.
+    ByAlert {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// What the user reads.
+        reason: Arc<str>,
+    },
     /// The gateway stops.
     Shutdown,
 }
@@ -149,13 +156,16 @@ impl Registry {
         sessions.collect()
     }
 
-    /// Ends the session with this id; whether it was live.
+    /// Ends the session whose id is written so; whether it was live.
     pub fn end(&self, id: &str, end: End) -> bool {
-        let mut live = self.live();
-        let found = live.keys().copied().find(|live| live.to_string() == id);
-        let Some(session) = found.and_then(|id| live.remove(&id)) else { return false };
-        session.tell(end);
-        true
+        let found = self.live().keys().copied().find(|live| live.to_string() == id);
+        found.is_some_and(|id| self.end_one(id, end))
+    }
+
+    /// Ends the session with this id; whether it was live.
+    pub fn end_one(&self, id: SessionId, end: End) -> bool {
+        let session = self.live().remove(&id);
+        session.map(|session| session.tell(end)).is_some()
     }
 
     /// How many sessions are live.

@@ -17,6 +17,7 @@ use portreeve_core::record::RecordEvent;
 use portreeve_core::snapshot::PolicySnapshot;
 
 use super::Gateway;
+use super::alerts::{AlertLookout, WatchedSession};
 use super::dialled::Dialled;
 use super::forwards::ForwardJudge;
 use super::observer::RecordingObserver;
@@ -135,9 +136,14 @@ impl<'g> Asked<'g> {
         let grant = user.authorize(&login, outcome)?;
         let mut entry = user.enter_registry(&grant);
         let rights = grant.permissions().file_transfer;
-        let begun = reservation.begin(user.session_started(&grant), user.command_logging, rights);
+        let lookout = user.lookout(&grant);
+        let begun = reservation.watched_by(Arc::<AlertLookout>::clone(&lookout)).begin(
+            user.session_started(&grant),
+            user.command_logging,
+            rights,
+        );
         let begun = entry.unless_told(begun).await.map_err(ended)?;
-        let recorder = recording::begun(gateway, &user.identity, begun, outcome)?;
+        let recorder = recording::begun(gateway, &user.identity, (begun, lookout), outcome)?;
         entry.recorded(recorder.activity(), recorder.directory());
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
@@ -181,6 +187,17 @@ impl KnownUser<'_> {
             self.gateway.registry.recheck(&newest);
         }
         entered
+    }
+
+    /// What looks for alerts in the session.
+    fn lookout(&self, grant: &AccessGrant) -> Arc<AlertLookout> {
+        let basis = WatchedSession {
+            id: self.id,
+            flow: self.flow,
+            identity: Arc::clone(&self.identity),
+            command_logging: self.command_logging,
+        };
+        Arc::new(AlertLookout::new(self.gateway, basis, grant))
     }
 
     fn session_started(&self, grant: &AccessGrant) -> RecordEvent {

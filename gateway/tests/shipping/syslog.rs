@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use portreeve::access_log::{AccessEvent, AccessLog};
 use portreeve::metrics::Metrics;
 use portreeve_core::access_event::EventFormat;
-use portreeve_core::config::access_export::{AccessExport, ExportKind};
 use portreeve_core::config::daemon::AccessLog as Destination;
+use portreeve_core::config::export::{Export, ExportKind};
 
 use crate::Test;
 use crate::bed::{run, until};
@@ -89,7 +89,7 @@ fn log(dir: &Path, port: u16, tls: bool, metrics: &Metrics) -> AccessLog {
         ca_file: tls.then(|| dir.join("cert.pem")),
     };
     let mut log = AccessLog::open(Destination::File(dir.join("access.log")), metrics.clone()).unwrap();
-    for exporter in log.export(&[AccessExport { format: EventFormat::Ocsf, kind }]).unwrap() {
+    for exporter in log.export(&[Export { format: EventFormat::Ocsf, kind }]).unwrap() {
         tokio::spawn(exporter.run());
     }
     log

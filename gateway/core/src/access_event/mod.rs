@@ -1,4 +1,4 @@
-//! Access events in the words of others: OCSF, ECS, and the datasets of Logpush; and how they travel.
+//! Access events in the words of others: OCSF, ECS, and the datasets of Logpush; and how they and notices of alerts travel.
 //!
 //! An event is the JSON object of a line of the access log. Each mapping takes such an object and yields another; what has
 //! no name there is kept under one of our own, so that nothing is lost. Invariant: the fields of a line are all that comes
@@ -8,11 +8,13 @@ mod ecs;
 mod logpush;
 mod ocsf;
 mod otlp;
+mod outgoing;
 mod syslog;
 
 use serde_json::{Map, Value, json};
 
 pub use otlp::otlp_request;
+pub use outgoing::{Outgoing, Topic};
 pub use syslog::{SyslogSender, syslog_frame};
 
 use crate::utc::UtcTime;

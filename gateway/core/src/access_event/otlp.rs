@@ -2,36 +2,33 @@
 
 use serde_json::{Value, json};
 
-use super::{AccessLine, Class, millis, text};
+use super::{Outgoing, Topic};
+use crate::utc::UtcTime;
 
-/// SeverityNumber of the log data model: WARN and INFO.
-const WARN: u64 = 13;
-const INFO: u64 = 9;
-
-/// A request for `/v1/logs`; each event is the line and the same in the configured format.
-pub fn otlp_request(host: &str, events: &[(AccessLine, Value)]) -> Value {
-    let records: Vec<Value> = events.iter().map(|(line, event)| record(line, event)).collect();
+/// A request for `/v1/logs` with events of one topic.
+pub fn otlp_request(host: &str, topic: Topic, events: &[Outgoing]) -> Value {
+    let records: Vec<Value> = events.iter().map(record).collect();
+    let scope = format!("portreeve.{}", topic.as_str());
     json!({"resourceLogs": [{
         "resource": {"attributes": [attribute("service.name", "portreeve"), attribute("host.name", host)]},
-        "scopeLogs": [{"scope": {"name": "portreeve.access"}, "logRecords": records}],
+        "scopeLogs": [{"scope": {"name": scope}, "logRecords": records}],
     }]})
 }
 
-fn record(line: &AccessLine, event: &Value) -> Value {
+fn record(event: &Outgoing) -> Value {
     // 64-bit integers are strings in this encoding.
-    let time = millis(line, "time").saturating_mul(1_000_000).to_string();
-    let (number, name) = if Class::of(line) == Class::Session { (INFO, "INFO") } else { (WARN, "WARN") };
-    let known = ["session", "outcome", "email", "login", "hostname"];
-    let attributes: Vec<Value> = known
-        .iter()
-        .filter_map(|field| Some(attribute(&format!("portreeve.{field}"), text(line, field)?)))
-        .collect();
+    let millis = event.time.parse().map_or(0, UtcTime::unix_millis);
+    let time = millis.saturating_mul(1_000_000).to_string();
+    let (number, name) = event.weight.otlp();
+    let attributes = event.attributes.iter();
+    let attributes: Vec<Value> =
+        attributes.map(|(name, value)| attribute(&format!("portreeve.{name}"), value)).collect();
     json!({
         "timeUnixNano": time,
         "observedTimeUnixNano": time,
         "severityNumber": number,
         "severityText": name,
-        "body": {"stringValue": event.to_string()},
+        "body": {"stringValue": event.body},
         "attributes": attributes,
     })
 }

@@ -1,11 +1,9 @@
 //! Events as syslog messages (RFC 5424) in frames that count octets (RFC 6587 section 3.4.1, RFC 5425 section 4.3).
 
-use super::{AccessLine, Class, text};
+use super::Outgoing;
 
 /// Security and authorisation messages, private (RFC 5424 section 6.2.1).
 const FACILITY: u8 = 10;
-const WARNING: u8 = 4;
-const INFORMATIONAL: u8 = 6;
 
 /// What the header says of who sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +28,10 @@ impl SyslogSender {
 }
 
 /// A frame with one message: the event's JSON is what it says, in UTF-8 and without a mark of byte order.
-pub fn syslog_frame(sender: &SyslogSender, line: &AccessLine, event: &str) -> Vec<u8> {
-    let severity = match Class::of(line) {
-        Class::Session => INFORMATIONAL,
-        Class::Ended | Class::Refused | Class::Failed => WARNING,
-    };
-    let priority = FACILITY * 8 + severity;
-    let time = text(line, "time").unwrap_or("-");
+pub fn syslog_frame(sender: &SyslogSender, event: &Outgoing) -> Vec<u8> {
+    let priority = FACILITY * 8 + event.weight.syslog();
     let SyslogSender { host, process } = sender;
-    let message = format!("<{priority}>1 {time} {host} portreeve {process} access - {event}");
+    let Outgoing { time, topic, body, .. } = event;
+    let message = format!("<{priority}>1 {time} {host} portreeve {process} {} - {body}", topic.as_str());
     format!("{} {message}", message.len()).into_bytes()
 }

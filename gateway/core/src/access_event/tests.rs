@@ -1,6 +1,10 @@
 //! Every format, of a session and of a connection that was refused.
 
 use super::*;
+use crate::alert::{AlertFacts, AlertRule, AlertRules, Notice, Subject};
+use crate::expression::FlowFacts;
+use crate::infrastructure::fixture::flow;
+use crate::record::{ChannelNumber, RecordEvent, Severity};
 
 fn session() -> AccessLine {
     let line = json!({
@@ -95,29 +99,86 @@ fn logpush() {
     );
 }
 
+/// A notice of an alert of some severity.
+fn notice(severity: Severity) -> Notice {
+    let command = Subject::Command(regex::bytes::Regex::new("rm").unwrap());
+    let rule = AlertRule {
+        name: "wipe".into(),
+        severity,
+        subject: command,
+        traffic: None,
+        identity: None,
+        end_session: None,
+    };
+    let rules = AlertRules::new(vec![rule]);
+    let facts = FlowFacts {
+        flow: flow("10.0.0.1:22"),
+        source_country: None,
+        vnet_id: None,
+        identity: None,
+        target: None,
+    };
+    let exec = RecordEvent::Exec { channel: ChannelNumber(0), command: "rm -rf /secret".into() };
+    let met = rules.of_event(&exec, &facts).pop().unwrap();
+    let facts = AlertFacts {
+        session: "s".into(),
+        email: "alice@example.com".into(),
+        login: "root".into(),
+        client: "192.0.2.1:40000".into(),
+        target: "10.0.0.1:22".into(),
+        hostname: "db".into(),
+    };
+    Notice::new(&met, &facts, UtcTime::from_unix_seconds(1_700_000_000), false)
+}
+
 #[test]
 fn syslog_frames_count_octets() {
     let sender = SyslogSender::new("gate way", 42);
-    let frame = String::from_utf8(syslog_frame(&sender, &blocked(), "{\"ä\":1}")).unwrap();
+    let mut event = Outgoing::access(&blocked(), EventFormat::Portreeve);
+    event.body = "{\"ä\":1}".to_owned();
+    let frame = String::from_utf8(syslog_frame(&sender, &event)).unwrap();
     let (length, message) = frame.split_once(' ').unwrap();
     assert_eq!(length.parse(), Ok(message.len()));
     assert_eq!(message, "<84>1 2026-01-02T03:04:05.678901Z gate-way portreeve 42 access - {\"ä\":1}");
-    let frame = syslog_frame(&SyslogSender::new("", 1), &session(), "x");
+    let mut event = Outgoing::access(&session(), EventFormat::Portreeve);
+    event.body = "x".to_owned();
+    let frame = syslog_frame(&SyslogSender::new("", 1), &event);
     assert!(frame.starts_with(b"58 <86>1 "), "{}", String::from_utf8_lossy(&frame));
 }
 
 #[test]
 fn otlp_request_is_the_json_encoding() {
-    let event = EventFormat::Ecs.write(&session());
-    let request = otlp_request("gate", &[(session(), event.clone())]);
-    let record = &request["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+    let event = Outgoing::access(&session(), EventFormat::Ecs);
+    let request = otlp_request("gate", Topic::Access, &[event]);
+    let logs = &request["resourceLogs"][0]["scopeLogs"][0];
+    assert_eq!(logs["scope"]["name"], "portreeve.access");
+    let record = &logs["logRecords"][0];
     assert_eq!(
         (&record["timeUnixNano"], &record["severityNumber"]),
         (&json!("1767323045678000000"), &json!(9))
     );
-    assert_eq!(record["body"]["stringValue"], event.to_string());
+    assert_eq!(record["body"]["stringValue"], EventFormat::Ecs.write(&session()).to_string());
     assert_eq!(
         record["attributes"][0],
         json!({"key": "portreeve.session", "value": {"stringValue": session()["session"]}})
     );
+}
+
+#[test]
+fn notices_of_alerts_travel_by_their_severity_and_without_the_command() {
+    let scales = [(5, 10), (4, 13), (3, 17), (2, 21)];
+    for (severity, (syslog, otlp)) in Severity::ALL.into_iter().zip(scales) {
+        let event = Outgoing::alert(&notice(severity));
+        let frame = syslog_frame(&SyslogSender::new("gate", 7), &event);
+        let frame = String::from_utf8(frame).unwrap();
+        let begins = format!("<{}>1 2023-11-14T22:13:20.000000Z gate portreeve 7 alert - {{", 80 + syslog);
+        assert!(frame.contains(&begins), "{frame}");
+        let request = otlp_request("gate", Topic::Alert, &[event]);
+        let logs = &request["resourceLogs"][0]["scopeLogs"][0];
+        assert_eq!(logs["scope"]["name"], "portreeve.alert");
+        assert_eq!(logs["logRecords"][0]["severityNumber"], otlp);
+        for sent in [frame, request.to_string()] {
+            assert!(sent.contains("wipe") && !sent.contains("secret") && !sent.contains("rm "), "{sent}");
+        }
+    }
 }

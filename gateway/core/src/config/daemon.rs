@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::access_export::{self, AccessExport};
+use super::export::{self, Export};
 use super::reader::{Object, Problems};
 use super::shipping::{self, Destination};
 use super::tree::{self, Node};
@@ -28,6 +28,7 @@ const SECTIONS: &[&str] = &[
     "recording",
     "metrics",
     "access_log",
+    "alerts",
     "limits",
     "ship",
 ];
@@ -55,7 +56,9 @@ pub struct Config {
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// Where access events go beside it.
-    pub access_exports: Vec<AccessExport>,
+    pub access_exports: Vec<Export>,
+    /// Where notices of alerts go.
+    pub alert_exports: Vec<Export>,
     /// Bounds on what one source may cost.
     pub limits: Limits,
     /// Where finished recordings are copied to.
@@ -175,6 +178,7 @@ fn read(root: Section<'_>) -> Option<Config> {
     let upstream = root.section("upstream", &["connect_timeout", "handshake_timeout"]);
     let metrics = root.section("metrics", &["listen"]);
     let access_log = root.section("access_log", &["path", "export"]);
+    let alerts = root.section("alerts", &["export"]);
     let limits = root.section(
         "limits",
         &[
@@ -193,7 +197,8 @@ fn read(root: Section<'_>) -> Option<Config> {
         },
         metrics_listen: metrics.find("listen").and_then(|node| read_listen(node, root.problems)),
         access_log: read_access_log(access_log),
-        access_exports: access_export::read(access_log.list("export"), root.problems),
+        access_exports: export::read(access_log.list("export"), root.problems),
+        alert_exports: export::read_unformatted(alerts.list("export"), root.problems),
         limits: Limits {
             handshake_timeout: limits.duration("handshake_timeout", Duration::from_secs(30)),
             handshakes_per_source: limits.count("handshakes_per_source", 32),

@@ -5,10 +5,10 @@
 //! Deliberately absent: reading files and looking at the machine. Whether an interface or a key
 //! file exists is seen by whoever uses it.
 
-pub mod access_export;
 pub mod agreement;
 pub mod daemon;
 pub mod duration;
+pub mod export;
 pub mod policy;
 mod reader;
 pub mod shipping;

@@ -4,6 +4,7 @@
 //! targets), then what refers to it. Every object is read even when an earlier one is wrong.
 
 mod access_rules;
+mod alerts;
 mod applications;
 mod forwards;
 mod geo;
@@ -65,7 +66,7 @@ pub fn load(
 }
 
 fn read(root: &Node<'_>, problems: &Problems, generation: Generation) -> Option<PolicySnapshot> {
-    let keys = ["targets", "applications", "groups", "lists", "rules", "identities", "geo"];
+    let keys = ["targets", "applications", "groups", "lists", "rules", "identities", "geo", "alerts"];
     let file = Object::open(root, problems, &keys)?;
     // A file that was cut short must not open every target.
     if file.find("targets").is_none() {
@@ -89,11 +90,12 @@ fn read(root: &Node<'_>, problems: &Problems, generation: Generation) -> Option<
     let applications = applications::read(file.list("applications"), &known);
     let network = network_rules::read(file.list("rules"), &known);
     let identities = identities::read(file.list("identities"), problems);
+    let alerts = alerts::read(file.list("alerts"), &known);
     let infrastructure = InfrastructureSet::new(targets, groups?, applications)
         .map_err(|error| problems.error(root, error))
         .ok()?;
     warn_of_uncovered(&infrastructure, &known_targets, file.list("targets"), problems);
-    Some(PolicySnapshot { generation, identities: identities?, geo, network, infrastructure })
+    Some(PolicySnapshot { generation, identities: identities?, geo, network, infrastructure, alerts })
 }
 
 /// Warns of targets that no application covers: they are steered on port 22, where all is denied.

@@ -1,4 +1,4 @@
-//! `portreeve logs search`: text in commands, files, users and output, over all sessions below a directory.
+//! `portreeve logs search`: text in commands, files, users, alerts and output, over all sessions below a directory.
 //!
 //! Decrypts here, session by session, and keeps no plaintext.
 
@@ -46,7 +46,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// Where to look
-    #[arg(long = "in", value_name = "PLACE", value_delimiter = ',', default_values = ["commands", "files", "users"])]
+    #[arg(long = "in", value_name = "PLACE", value_delimiter = ',', default_values = ["commands", "files", "users", "alerts"])]
     places: Vec<PlaceArg>,
     /// The text is a regular expression
     #[arg(long)]
@@ -69,6 +69,7 @@ enum PlaceArg {
     Commands,
     Files,
     Users,
+    Alerts,
     Output,
     All,
 }
@@ -129,8 +130,9 @@ impl PlaceArg {
             Self::Commands => &[Place::Commands],
             Self::Files => &[Place::Files],
             Self::Users => &[Place::Users],
+            Self::Alerts => &[Place::Alerts],
             Self::Output => &[Place::Output],
-            Self::All => &[Place::Commands, Place::Files, Place::Users, Place::Output],
+            Self::All => &[Place::Commands, Place::Files, Place::Users, Place::Alerts, Place::Output],
         }
     }
 }

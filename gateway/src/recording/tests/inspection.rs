@@ -67,7 +67,8 @@ async fn an_inspector_holds_leaves_out_and_tells() {
     let events_file = create(LogName::Events);
     let events_stream =
         LogStream::start(events_file, Packer::default(), start.monotonic, Arc::clone(&failure), None);
-    let found = EventsFile::new(events_stream, start, true, Arc::new(Activity::new(true)));
+    let found =
+        EventsFile::new(events_stream, start, true, (Arc::new(Activity::new(true)), Watched::default()));
     let inspector = Inspector::with(Box::<Holding>::default());
     let inspection = Inspection { inspector, found: found.clone() };
     let file = create(LogName::Channel(CHANNEL));

@@ -52,6 +52,7 @@ fn defaults() {
         metrics_listen: None,
         access_log: AccessLog::Stdout,
         access_exports: Vec::new(),
+        alert_exports: Vec::new(),
         limits: Limits {
             handshake_timeout: Duration::from_secs(30),
             handshakes_per_source: 32,
@@ -145,6 +146,7 @@ fn every_key_is_read() {
         metrics_listen: Some("[::]:9470".parse().unwrap()),
         access_log: AccessLog::File("/var/log/access.json".into()),
         access_exports: Vec::new(),
+        alert_exports: Vec::new(),
         limits: Limits {
             handshake_timeout: Duration::from_secs(2),
             handshakes_per_source: 1,

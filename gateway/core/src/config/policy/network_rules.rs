@@ -98,7 +98,11 @@ fn read_action(rule: Object<'_>, known: &Known<'_>) -> Option<Action> {
 }
 
 /// An absent or empty expression is none; `Err` has been reported.
-fn read_expression(rule: Object<'_>, key: &str, known: &Known<'_>) -> Result<Option<Expression>, ()> {
+pub(super) fn read_expression(
+    rule: Object<'_>,
+    key: &str,
+    known: &Known<'_>,
+) -> Result<Option<Expression>, ()> {
     let Some(node) = rule.find(key) else { return Ok(None) };
     let source = known.problems.text(node).ok_or(())?;
     if source.trim().is_empty() {

@@ -18,6 +18,8 @@ pub(super) enum Place {
     Files,
     /// Who connected to what.
     Users,
+    /// A rule that was met.
+    Alerts,
     /// What a program printed.
     Output,
 }
@@ -32,6 +34,7 @@ impl Place {
             Self::Commands => "commands",
             Self::Files => "files",
             Self::Users => "users",
+            Self::Alerts => "alerts",
             Self::Output => "output",
         }
     }
@@ -46,6 +49,8 @@ pub(super) fn texts(event: &Value) -> Vec<(Place, String)> {
     match name {
         "exec" | "command" => fields(Place::Commands, &["command"]),
         "session-started" => fields(Place::Users, &["email", "login", "client", "target", "hostname"]),
+        // What matched stands in the event before.
+        "alert" => fields(Place::Alerts, &["rule", "severity"]),
         _ if name.starts_with("file-") => {
             let all = event.as_object().into_iter().flatten();
             let own = all.filter(|(name, _)| !NO_TEXTS.contains(&name.as_str()));
@@ -82,6 +87,9 @@ mod tests {
         assert_eq!(found, [(Place::Files, "/etc/passwd".to_owned()), (Place::Files, "ab".to_owned())]);
         let started = json!({"event": "session-started", "email": "a@example.com", "granted_by": ["x"]});
         assert_eq!(texts(&started), [(Place::Users, "a@example.com".to_owned())]);
+        let alert = json!({"event": "alert", "rule": "wipe", "severity": "high", "matched": "rm -rf /"});
+        let expected = ["wipe", "high"].map(|text| (Place::Alerts, text.to_owned()));
+        assert_eq!(texts(&alert), expected);
         for other in [json!({"event": "env", "value": "secret"}), json!([]), json!(7)] {
             assert_eq!(texts(&other), []);
         }

@@ -1,23 +1,28 @@
-//! Access events on their way to syslog, OTLP and HTTP servers.
+//! Access events and notices of alerts on their way to syslog, OTLP and HTTP servers.
 //!
-//! Each export has a bounded queue and a task. Nobody waits for one: an event that finds no room is counted. A batch is
-//! sent again, after ever longer pauses, until the server has taken it, or has said that it never will. What a server does not
-//! confirm, as one of syslog does not, can be lost with its connection.
+//! Each export has a bounded queue and a task. Nobody waits for one: an event that finds no room is counted, and the first of
+//! a row is logged. A batch is sent again, after ever longer pauses, until the server has taken it, or has said that it never
+//! will. What a server does not confirm, as one of syslog does not, can be lost with its connection; one that it has closed
+//! is not written to.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use portreeve_core::access_event::{AccessLine, SyslogSender, otlp_request, syslog_frame};
-use portreeve_core::config::access_export::{AccessExport, ExportKind, HttpExport};
+use portreeve_core::access_event::{
+    AccessLine, EventFormat, Outgoing, SyslogSender, Topic, otlp_request, syslog_frame,
+};
+use portreeve_core::alert::Notice;
+use portreeve_core::config::export::{Export, ExportKind, HttpExport};
 use portreeve_core::shipping::pause;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -70,21 +75,40 @@ enum SendError {
     Stalled,
 }
 
+/// What is sent.
+#[derive(Debug)]
+pub enum Exported {
+    /// A connection that has ended.
+    Access(AccessLine),
+    /// An alert in a session that lives.
+    Alert(Box<Notice>),
+}
+
 enum Order {
-    Send(Arc<AccessLine>),
+    Send(Arc<Exported>),
     Flush(oneshot::Sender<()>),
 }
 
-/// Where the access log hands events in; cheap to clone.
+/// Where events of one topic are handed in; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Exports {
-    queues: Vec<(&'static str, mpsc::Sender<Order>)>,
+pub struct Exports {
+    topic: Topic,
+    queues: Vec<Queue>,
     metrics: ExportMetrics,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    kind: &'static str,
+    sender: mpsc::Sender<Order>,
+    /// Whether the last event found no room.
+    full: Arc<AtomicBool>,
 }
 
 /// What sends the events of one export.
 pub struct Exporter {
-    export: AccessExport,
+    topic: Topic,
+    export: Export,
     server: Server,
     sender: SyslogSender,
     host: String,
@@ -109,22 +133,33 @@ enum Server {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+impl Exported {
+    fn outgoing(&self, format: EventFormat) -> Outgoing {
+        match self {
+            Self::Access(line) => Outgoing::access(line, format),
+            Self::Alert(notice) => Outgoing::alert(notice),
+        }
+    }
+}
+
 impl Exports {
     /// Reads the files that exports name.
     ///
     /// # Errors
     /// [`ExportConfigError`].
-    pub(super) fn open(
-        exports: &[AccessExport],
+    pub fn open(
+        topic: Topic,
+        exports: &[Export],
         metrics: &ExportMetrics,
     ) -> Result<(Self, Vec<Exporter>), ExportConfigError> {
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-        let mut opened = Self { queues: Vec::new(), metrics: metrics.clone() };
+        let mut opened = Self { topic, queues: Vec::new(), metrics: metrics.clone() };
         let mut exporters = Vec::new();
         for export in exports {
-            let (queue, receiver) = mpsc::channel(QUEUED);
-            opened.queues.push((export.kind.name(), queue));
+            let (sender, receiver) = mpsc::channel(QUEUED);
+            opened.queues.push(Queue { kind: export.kind.name(), sender, full: Arc::default() });
             exporters.push(Exporter {
+                topic,
                 server: Server::open(&export.kind)?,
                 export: export.clone(),
                 sender: SyslogSender::new(&host, std::process::id()),
@@ -136,24 +171,31 @@ impl Exports {
         Ok((opened, exporters))
     }
 
+    /// Whether nobody is sent anything.
+    pub const fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// Hands an event to every export; waits for nothing.
-    pub(super) fn offer(&self, line: &[u8]) {
-        if self.queues.is_empty() {
-            return;
-        }
-        let Ok(line) = serde_json::from_slice::<AccessLine>(line).map(Arc::new) else { return };
-        for (kind, queue) in &self.queues {
-            if queue.try_send(Order::Send(Arc::clone(&line))).is_err() {
+    pub fn offer(&self, event: Exported) {
+        let event = Arc::new(event);
+        for Queue { kind, sender, full } in &self.queues {
+            let refused = sender.try_send(Order::Send(Arc::clone(&event))).is_err();
+            if refused {
                 self.metrics.dropped(kind, 1);
+            }
+            if !full.swap(refused, Ordering::Relaxed) && refused {
+                let topic = self.topic.as_str();
+                tracing::error!(kind, topic, "an export has no more room: events are lost to it");
             }
         }
     }
 
     /// Waits until every export has sent what it has.
     pub(super) async fn flush(&self) {
-        for (_, queue) in &self.queues {
+        for queue in &self.queues {
             let (done, sent) = oneshot::channel();
-            if queue.send(Order::Flush(done)).await.is_ok() {
+            if queue.sender.send(Order::Flush(done)).await.is_ok() {
                 sent.await.ok();
             }
         }
@@ -161,19 +203,19 @@ impl Exports {
 }
 
 impl Exporter {
-    /// Sends until the access log is gone.
+    /// Sends until nobody can hand in any more.
     pub async fn run(mut self) {
         let mut orders = Vec::new();
         while self.queue.recv_many(&mut orders, BATCH).await > 0 {
-            let (mut lines, mut waiting) = (Vec::new(), Vec::new());
+            let (mut events, mut waiting) = (Vec::new(), Vec::new());
             for order in orders.drain(..) {
                 match order {
-                    Order::Send(line) => lines.push(line),
+                    Order::Send(event) => events.push(event),
                     Order::Flush(done) => waiting.push(done),
                 }
             }
-            if !lines.is_empty() {
-                self.deliver(&lines).await;
+            if !events.is_empty() {
+                self.deliver(&events).await;
             }
             for done in waiting {
                 // Who asked may have stopped waiting.
@@ -182,17 +224,17 @@ impl Exporter {
         }
     }
 
-    async fn deliver(&mut self, lines: &[Arc<AccessLine>]) {
-        let kind = self.export.kind.name();
-        let body = self.body(lines);
+    async fn deliver(&mut self, events: &[Arc<Exported>]) {
+        let (kind, topic) = (self.export.kind.name(), self.topic.as_str());
+        let body = self.body(events);
         let mut failures = 0;
         loop {
             let sent = timeout(LIMIT, self.server.send(&body)).await.unwrap_or(Err(SendError::Stalled));
             let Err(error) = sent else {
                 if failures > 0 {
-                    tracing::info!(kind, failures, "access events are exported again");
+                    tracing::info!(kind, topic, failures, "events are exported again");
                 }
-                self.metrics.sent(kind, lines.len());
+                self.metrics.sent(kind, events.len());
                 return;
             };
             self.server.hang_up();
@@ -201,40 +243,30 @@ impl Exporter {
                 && status.is_client_error()
                 && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 429)
             {
-                tracing::error!(
-                    kind,
-                    error = error_text,
-                    lost = lines.len(),
-                    "access events are refused for good"
-                );
-                self.metrics.dropped(kind, lines.len());
+                let lost = events.len();
+                tracing::error!(kind, topic, error = error_text, lost, "events are refused for good");
+                self.metrics.dropped(kind, lost);
                 return;
             }
             if failures == 0 {
-                tracing::warn!(
-                    kind,
-                    error = error_text,
-                    "access events cannot be exported; it is tried again"
-                );
+                let message = "events cannot be exported; it is tried again";
+                tracing::warn!(kind, topic, error = error_text, "{message}");
             }
             failures += 1;
             sleep(Duration::from_millis(pause(failures, rand::random()).min(30_000))).await;
         }
     }
 
-    fn body(&self, lines: &[Arc<AccessLine>]) -> Vec<u8> {
-        let written = |line: &AccessLine| self.export.format.write(line);
+    fn body(&self, events: &[Arc<Exported>]) -> Vec<u8> {
+        let events = events.iter().map(|event| event.outgoing(self.export.format));
         match self.export.kind {
-            ExportKind::Syslog { .. } => lines
-                .iter()
-                .flat_map(|line| syslog_frame(&self.sender, line, &written(line).to_string()))
-                .collect(),
-            ExportKind::Http(_) => {
-                lines.iter().flat_map(|line| format!("{}\n", written(line)).into_bytes()).collect()
+            ExportKind::Syslog { .. } => {
+                events.flat_map(|event| syslog_frame(&self.sender, &event)).collect()
             }
+            ExportKind::Http(_) => events.flat_map(|event| event.into_line()).collect(),
             ExportKind::Otlp(_) => {
-                let events: Vec<_> = lines.iter().map(|line| ((**line).clone(), written(line))).collect();
-                otlp_request(&self.host, &events).to_string().into_bytes()
+                let events: Vec<_> = events.collect();
+                otlp_request(&self.host, self.topic, &events).to_string().into_bytes()
             }
         }
     }
@@ -279,6 +311,11 @@ impl Server {
     async fn send(&mut self, body: &[u8]) -> Result<(), SendError> {
         match self {
             Self::Syslog { address, tls, stream } => {
+                if let Some(kept) = stream
+                    && is_closed(kept).await
+                {
+                    *stream = None;
+                }
                 let stream = match stream {
                     Some(stream) => stream,
                     None => stream.insert(connect(address, tls.as_ref()).await?),
@@ -304,6 +341,13 @@ impl Server {
             *stream = None;
         }
     }
+}
+
+/// Whether the server has closed a connection; syslog servers send nothing.
+async fn is_closed(stream: &mut Box<dyn Stream>) -> bool {
+    let mut byte = [0];
+    let read = timeout(Duration::ZERO, stream.read(&mut byte)).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
 }
 
 async fn connect(

@@ -1,4 +1,4 @@
-//! `[[access_log.export]]`: where access events go beside the access log.
+//! `[[access_log.export]]` and `[[alerts.export]]`: where access events go beside the access log, and notices of alerts.
 //!
 //! Owns kinds, formats and defaults. Secrets are named by the path of their file.
 
@@ -13,9 +13,9 @@ use crate::access_event::EventFormat;
 /// Most exports.
 const MOST: usize = 8;
 
-/// One further place for access events.
+/// One place that events are sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessExport {
+pub struct Export {
     /// How events are written (default as the access log).
     pub format: EventFormat,
     /// Where they go.
@@ -63,21 +63,30 @@ impl ExportKind {
 }
 
 /// Reads the tables of `access_log.export`.
-pub(super) fn read(nodes: &[Node<'_>], problems: &Problems) -> Vec<AccessExport> {
+pub(super) fn read(nodes: &[Node<'_>], problems: &Problems) -> Vec<Export> {
+    read_all(nodes, problems, &["format"])
+}
+
+/// Reads the tables of `alerts.export`, whose events have one format.
+pub(super) fn read_unformatted(nodes: &[Node<'_>], problems: &Problems) -> Vec<Export> {
+    read_all(nodes, problems, &[])
+}
+
+fn read_all(nodes: &[Node<'_>], problems: &Problems, more: &[&str]) -> Vec<Export> {
     if let Some(node) = nodes.get(MOST) {
         problems.error(node, format_args!("there may be {MOST} exports"));
     }
-    nodes.iter().filter_map(|node| read_one(node, problems)).collect()
+    nodes.iter().filter_map(|node| read_one(node, problems, more)).collect()
 }
 
-fn read_one(node: &Node<'_>, problems: &Problems) -> Option<AccessExport> {
-    const SYSLOG: &[&str] = &["kind", "format", "address", "tls", "ca_file"];
-    const HTTP: &[&str] = &["kind", "format", "url", "allow_http", "token_file", "ca_file"];
-    let all: Vec<&str> = SYSLOG.iter().chain(HTTP).copied().collect();
-    let any = Object::open(node, problems, &all)?;
+/// `more`: keys that every kind has besides.
+fn read_one(node: &Node<'_>, problems: &Problems, more: &[&str]) -> Option<Export> {
+    const SYSLOG: &[&str] = &["kind", "address", "tls", "ca_file"];
+    const HTTP: &[&str] = &["kind", "url", "allow_http", "token_file", "ca_file"];
+    let any = Object::open(node, problems, &[SYSLOG, HTTP, more].concat())?;
     let words = [("syslog", SYSLOG), ("http", HTTP), ("otlp", HTTP)];
     let kind = any.need("kind", "kind = \"syslog\"")?;
-    let table = Object::open(node, problems, problems.word(kind, &words)?)?;
+    let table = Object::open(node, problems, &[problems.word(kind, &words)?, more].concat())?;
     let words = [
         ("portreeve", EventFormat::Portreeve),
         ("ocsf", EventFormat::Ocsf),
@@ -90,7 +99,7 @@ fn read_one(node: &Node<'_>, problems: &Problems) -> Option<AccessExport> {
         "http" => ExportKind::Http(read_http(&table, problems)?),
         _ => ExportKind::Otlp(read_http(&table, problems)?),
     };
-    Some(AccessExport { format: format.unwrap_or(EventFormat::Portreeve), kind })
+    Some(Export { format: format.unwrap_or(EventFormat::Portreeve), kind })
 }
 
 fn read_syslog(table: &Object<'_>, problems: &Problems) -> Option<ExportKind> {
@@ -154,6 +163,15 @@ mod tests {
         let expected =
             [("syslog", EventFormat::Ocsf), ("otlp", EventFormat::Portreeve), ("http", EventFormat::Ecs)];
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn alerts_are_exported_likewise_in_one_format() {
+        let text = "[[alerts.export]]\nkind = \"http\"\nurl = \"https://h/\"\n";
+        let read = load(&format!("{LEAST}{text}"), "f").unwrap();
+        assert_eq!((read.alert_exports.len(), read.access_exports.len()), (1, 0));
+        let refused = load(&format!("{LEAST}{text}format = \"ecs\"\n"), "f").unwrap_err().to_string();
+        assert!(refused.contains("alerts.export[0].format: there is no key \"format\" here"), "{refused}");
     }
 
     #[test]
