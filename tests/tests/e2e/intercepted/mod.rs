@@ -4,6 +4,7 @@
 //! one of their own.
 
 mod accounting;
+mod alerts;
 mod audit;
 mod bad_input;
 mod capabilities;
@@ -85,6 +86,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         recipients::CHECKS,
         verified::CHECKS,
         sessions::CHECKS,
+        alerts::CHECKS,
         failed_recordings::CHECKS,
         file_transfers::CHECKS,
         other_traffic::CHECKS,

@@ -54,7 +54,7 @@ fn text<'a>(session: &'a Value, key: &str) -> Result<&'a str> {
 }
 
 /// A session at a terminal that runs a command and stays.
-fn at_a_terminal(bed: &Testbed, words: &[&str]) -> Result<Terminal> {
+pub(super) fn at_a_terminal(bed: &Testbed, words: &[&str]) -> Result<Terminal> {
     let mut command = bed.client("setsid");
     command.args(["--ctty", "ssh", "-F"]).arg(bed.ssh_config()).args(words);
     Terminal::spawn(&mut command, 90, 30)
