@@ -244,6 +244,9 @@ pub fn relay_messages(input: &[u8]) {
                         "an open that was seen"
                     );
                     assert!(relay.channel(channel).is_none(), "a refused channel stays");
+                } else if choice & 4 != 0 && from == Side::Downstream {
+                    let answered = relay.answer(message);
+                    assert!(answered.is_ok_and(|(inner, _)| inner.id() == channel), "an open that was seen");
                 }
             }
             Ok(Seen::Request { .. } | Seen::Global(_)) => {
@@ -262,6 +265,7 @@ pub fn relay_messages(input: &[u8]) {
                 | Seen::Window { .. }
                 | Seen::OwnReply { .. }
                 | Seen::Closed { .. }
+                | Seen::Stray
                 | Seen::Other,
             ) => {}
         }

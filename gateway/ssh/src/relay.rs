@@ -5,11 +5,14 @@
 //! [`Relay::see`] reads each message on its way and keeps the table of channels; the caller decides
 //! from what it saw. What is refused is turned into something the other side refuses by itself
 //! ([`refused_request`]), which keeps replies in order; what replies are due is counted, so that a
-//! request of our own can be put between and a keep-alive answered in place of a side that cannot.
+//! request of our own can be put between and a keep-alive answered in place of a side that cannot. A channel
+//! that the gateway answers in place of the target is in the same table, and the target has no part in it
+//! ([`InnerChannel`]).
 //! Invariants: memory is bounded by [`MAX_CHANNELS`]; a message that does not fit the table ends the
 //! session.
 
 mod channel;
+mod inner;
 mod own;
 mod replies;
 mod stream;
@@ -19,6 +22,7 @@ use thiserror::Error;
 
 use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
+pub use self::inner::{INNER_WINDOW, InnerChannel, InnerMessage};
 pub use self::own::{refused_open, refused_request, replaced_data, window_adjust};
 use self::replies::Owed;
 pub use self::stream::{Streamed, channel_data};
@@ -95,6 +99,9 @@ pub enum Seen<'a> {
         /// What is known of it.
         channel: Channel,
     },
+    /// What a target still says of a channel whose number at the user's side is that of an [`InnerChannel`] by
+    /// now. It must not cross.
+    Stray,
     /// A message that changes nothing that is watched.
     Other,
 }
@@ -124,6 +131,9 @@ pub enum RelayError {
     /// A channel number that is in use.
     #[error("channel {0} is opened while it is open")]
     Reused(u32),
+    /// More data than the window allows (RFC 4254 section 5.2).
+    #[error("more data than the window of channel {0} allows")]
+    Overrun(u32),
     /// Too many channels.
     #[error("more than {MAX_CHANNELS} channels at a time")]
     TooManyChannels,
@@ -155,10 +165,7 @@ impl Relay {
     /// [`RelayError`]; the session must end then.
     pub fn see<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, RelayError> {
         let number = payload.first().copied().unwrap_or_default();
-        self.read(from, payload).map_err(|error| match error {
-            SeeError::Wire(source) => RelayError::Wire { number, source },
-            SeeError::Relay(error) => error,
-        })
+        self.read(from, payload).map_err(|error| error.of(number))
     }
 
     /// What is known of a channel.
@@ -179,6 +186,9 @@ impl Relay {
     fn read<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, SeeError> {
         let mut reader = Reader::new(payload);
         let number = reader.u8()?;
+        if from == Side::Upstream && self.is_stray(payload)? {
+            return Ok(Seen::Stray);
+        }
         match number {
             message::GLOBAL_REQUEST => Ok(Seen::Global(GlobalRequest::read(reader)?)),
             message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(match self.owed_by(from).came() {
@@ -276,6 +286,16 @@ impl Relay {
 enum SeeError {
     Wire(WireError),
     Relay(RelayError),
+}
+
+impl SeeError {
+    /// The error of a message with this number.
+    const fn of(self, number: u8) -> RelayError {
+        match self {
+            Self::Wire(source) => RelayError::Wire { number, source },
+            Self::Relay(error) => error,
+        }
+    }
 }
 
 impl From<WireError> for SeeError {

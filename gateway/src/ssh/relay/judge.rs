@@ -65,7 +65,7 @@ pub(super) fn judge(from: Side, seen: Seen<'_>, permissions: SshPermissions) -> 
         Seen::Global(request) => global(from, request, permissions),
         Seen::OwnReply { .. } => Judged { fate: Fate::Keep, if_refused: Fate::Keep, event: None },
         Seen::Closed { channel } => tell(Some(events::closed(&channel))),
-        Seen::Data { .. } | Seen::Window { .. } | Seen::Other => tell(None),
+        Seen::Data { .. } | Seen::Window { .. } | Seen::Stray | Seen::Other => tell(None),
     }
 }
 

@@ -227,6 +227,9 @@ impl<O: SessionObserver> Lane<'_, O> {
         if is_end_of_writing(&seen) && !is_openssh(&self.to.transport) {
             return self.settle(range, Fate::Conceal, NOT_GRANTED).map(|()| None);
         }
+        if seen == Seen::Stray {
+            return Ok(None);
+        }
         if let Seen::Closed { channel } = &seen {
             count(self.closed_bytes, channel);
             self.guards.forget(channel.id);

@@ -20,6 +20,8 @@ pub struct Channel {
     pub opener: Side,
     /// Whether it is a session channel (RFC 4254 section 6).
     pub is_session: bool,
+    /// Whether the gateway answers in place of the target.
+    pub is_inner: bool,
     /// Bytes of data that the user's side sent.
     pub downstream_bytes: u64,
     /// Bytes of data that the target's side sent.
@@ -43,6 +45,8 @@ pub(super) struct ChannelTable {
     channels: HashMap<ChannelId, Channel>,
     by_number: HashMap<(Side, u32), ChannelId>,
     next: u32,
+    /// How many channels the gateway answers in place of the target.
+    inner: usize,
 }
 
 impl Channel {
@@ -103,6 +107,7 @@ impl ChannelTable {
             id,
             opener: from,
             is_session,
+            is_inner: false,
             downstream_bytes: 0,
             upstream_bytes: 0,
             downstream: Half::default(),
@@ -194,15 +199,38 @@ impl ChannelTable {
         other.number.filter(|_| own.owes == 0 && !own.closed)
     }
 
-    /// `from` closes a channel; when both have, it leaves the table.
+    /// `from` closes a channel; when both have, it leaves the table. The gateway agrees at once.
     pub(super) fn close(&mut self, id: ChannelId, from: Side) -> Option<Channel> {
         let channel = self.channels.get_mut(&id)?;
         channel.half(from).closed = true;
-        if channel.half(from.other()).closed { self.remove(id) } else { None }
+        if channel.is_inner || channel.half(from.other()).closed { self.remove(id) } else { None }
+    }
+
+    /// The gateway agrees to a channel that the user's side calls `number`; yields the channel and the gateway's
+    /// number, the highest up to `highest` that is free.
+    pub(super) fn answer(&mut self, number: u32, highest: u32) -> Result<(ChannelId, u32), RelayError> {
+        let id = self.find(Side::Downstream, number).ok_or(RelayError::Reused(number))?;
+        let is_free = |ours: &u32| !self.by_number.contains_key(&(Side::Upstream, *ours));
+        let ours = (0..=highest).rev().find(is_free).ok_or(RelayError::TooManyChannels)?;
+        self.confirm(id, Side::Upstream, ours)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.is_inner = true;
+            self.inner += 1;
+        }
+        Ok((id, ours))
+    }
+
+    /// The channel that `side` knows as `number`, if the gateway answers it.
+    pub(super) fn find_inner(&self, side: Side, number: u32) -> Option<ChannelId> {
+        if self.inner == 0 {
+            return None;
+        }
+        self.find(side, number).filter(|id| self.get(*id).is_some_and(|channel| channel.is_inner))
     }
 
     fn remove(&mut self, id: ChannelId) -> Option<Channel> {
         let mut channel = self.channels.remove(&id)?;
+        self.inner -= usize::from(channel.is_inner);
         for side in [Side::Downstream, Side::Upstream] {
             if let Some(number) = channel.half(side).number {
                 self.by_number.remove(&(side, number));
