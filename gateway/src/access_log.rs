@@ -34,6 +34,9 @@ pub struct AccessEvent {
     pub started: String,
     /// The session's id.
     pub session: String,
+    /// Id of the session in whose channel this connection was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer_session: Option<String>,
     /// The user's address and port.
     pub client: String,
     /// The interface that the connection came in on.

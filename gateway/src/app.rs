@@ -20,6 +20,7 @@ use portreeve_core::access_event::Topic;
 use portreeve_core::config::daemon::Config;
 use portreeve_core::config::policy::LoadedPolicy;
 use portreeve_core::id::Generation;
+use tokio::sync::mpsc;
 
 use self::daemon::{Daemon, Edges};
 use self::interfaces::Interfaces;
@@ -42,12 +43,15 @@ use crate::listener::socket::Listeners;
 use crate::metrics::{KernelCounters, Metrics};
 use crate::recording::recipient::RecipientKeys;
 use crate::recording::spool::Spool;
-use crate::session::Gateway;
 use crate::session::registry::Registry;
+use crate::session::{Gateway, Incoming};
 use crate::ship::Shipping;
 use crate::ssh::shown_keys::KeyRing;
 use crate::store::{self, FileWatch, PolicyStore};
 use crate::telemetry::with_causes;
+
+/// Connections in channels of live sessions that may wait to be served.
+const QUEUED_INNER: usize = 256;
 
 /// How a gateway starts where another one runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +81,8 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
         (None, _) => None,
     };
     let sockets = Listeners::bind().context("cannot open the transparent listeners")?;
-    let (gateway, exporters) = gateway(config, policy, Metrics::default())?;
+    let (begin_inner, inner) = mpsc::channel(QUEUED_INNER);
+    let (gateway, exporters) = gateway(config, policy, Metrics::default(), begin_inner)?;
     let gateway = Arc::new(gateway);
     let control = Control::bind(&gateway.config.state_dir)?;
     let shipping = {
@@ -91,7 +96,7 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
             Arc::clone(&gateway.audit),
         )?
     };
-    let mut edges = Edges { signals, watch, control, endpoint, shipping, exporters };
+    let mut edges = Edges { signals, watch, control, endpoint, shipping, exporters, inner };
 
     // From before they are attached, so that no change is missed.
     let interfaces = Interfaces::watch()?;
@@ -113,11 +118,13 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
     daemon.end().await
 }
 
-/// Loads keys and opens files, and yields what sends events on; touches nothing outside the state directory, spool and access log.
+/// Loads keys and opens files, and yields what sends events on; touches nothing outside the state directory, spool and
+/// access log.
 fn gateway(
     config: Config,
     policy: LoadedPolicy,
     metrics: Metrics,
+    inner: mpsc::Sender<Incoming>,
 ) -> anyhow::Result<(Gateway, Vec<Exporter>)> {
     metrics.policy_applied(policy.snapshot.generation.0);
     let (ca, host_ca) = key::load_cas(&config.state_dir, config.downstream.host_certificates)?;
@@ -137,6 +144,7 @@ fn gateway(
             .with(config.recording.spool.clone(), metrics.clone())
             .keeping(config.recording.input.clone()),
         audit,
+        inner,
         registry: Arc::new(Registry::default()),
         access_log,
         notices,

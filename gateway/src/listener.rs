@@ -118,11 +118,6 @@ impl Accepted {
         self.ingress.as_ref()
     }
 
-    /// Resets the connection: the peer gets no SSH byte.
-    pub fn reset(self) {
-        reset(self.stream);
-    }
-
     /// The connection and its permit, to speak SSH on it.
     pub fn into_parts(self) -> (TcpStream, Permit) {
         (self.stream, self.permit)

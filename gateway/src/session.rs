@@ -8,6 +8,8 @@ mod alerts;
 mod dial;
 mod dialled;
 mod forwards;
+mod incoming;
+mod inner;
 mod observer;
 pub mod outcome;
 mod recording;
@@ -22,8 +24,11 @@ use portreeve_core::config::daemon::Config;
 use portreeve_core::id::SessionId;
 use portreeve_core::net::FlowTuple;
 use portreeve_core::net::interface::InterfaceName;
+use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
+pub use self::incoming::Incoming;
+use self::inner::InnerSessions;
 use self::outcome::{Ending, SessionOutcome};
 use self::registry::Registry;
 use self::steps::Arrival;
@@ -33,7 +38,6 @@ use crate::ca::Signer;
 use crate::ca::host::HostSigner;
 use crate::export::Exports;
 use crate::known_hosts::KnownHosts;
-use crate::listener::Accepted;
 use crate::metrics::{ConnectionOutcome, Metrics};
 use crate::recording::recipient::RecipientKeys;
 use crate::recording::spool::Spool;
@@ -62,6 +66,8 @@ pub struct Gateway {
     pub audit: Arc<AuditChain>,
     /// To whom recordings are sealed.
     pub recipients: RecipientKeys,
+    /// Takes the connections in channels of live sessions, which are to be served as any other.
+    pub inner: mpsc::Sender<Incoming>,
     /// Live sessions.
     pub registry: Arc<Registry>,
     /// One line per connection.
@@ -73,13 +79,13 @@ pub struct Gateway {
 }
 
 /// Serves one connection to its end and writes its outcome.
-pub async fn serve(gateway: Arc<Gateway>, accepted: Accepted) {
-    let id = SessionId::from_random_bytes(rand::random());
-    let flow = accepted.flow();
+pub async fn serve(gateway: Arc<Gateway>, incoming: Incoming) {
+    let Incoming { id, flow, .. } = incoming;
     let span = tracing::info_span!("session", %id, client = %flow.client, target = %flow.original_dst);
-    let mut outcome = begin(&gateway, id, flow, accepted.ingress());
+    let mut outcome = begin(&gateway, id, flow, incoming.ingress.as_ref());
+    outcome.facts().outer_session = incoming.nesting.outer.map(|outer| outer.to_string());
     async move {
-        let ending = connection(&gateway, id, accepted, &mut outcome).await;
+        let ending = connection(&gateway, incoming, &mut outcome).await;
         outcome.finish(ending);
     }
     .instrument(span)
@@ -111,18 +117,14 @@ fn begin(
 }
 
 /// The flow of one connection.
-async fn connection(
-    gateway: &Gateway,
-    id: SessionId,
-    accepted: Accepted,
-    outcome: &mut SessionOutcome,
-) -> Ending {
+async fn connection(gateway: &Gateway, incoming: Incoming, outcome: &mut SessionOutcome) -> Ending {
+    // What it holds beside the stream is given back when it ends.
+    let Incoming { id, stream, flow, ingress, mut permit, nesting } = incoming;
     // One snapshot decides everything; network policies come first, and a block is final.
-    let arrival = match Arrival::decide(gateway, id, (accepted.flow(), accepted.ingress().cloned()), outcome)
-    {
+    let arrival = match Arrival::decide(gateway, id, (flow, ingress.clone()), outcome) {
         Ok(arrival) => arrival,
         Err(blocked) => {
-            accepted.reset();
+            stream.reset();
             return blocked;
         }
     };
@@ -134,12 +136,10 @@ async fn connection(
     let dialled = match dialled.map_err(refusal::ended).flatten() {
         Ok(dialled) => dialled,
         Err(refusal) => {
-            let (stream, _permit) = accepted.into_parts();
             ssh::refusal::refuse(stream, &refusal.text).await;
             return refusal.ending;
         }
     };
-    let (stream, mut permit) = accepted.into_parts();
     let asked = registry.unless_closed(dialled.ask_login(stream, outcome)).await;
     let (attempt, asked) = match asked.map_err(|end| refusal::ended(end).ending).flatten() {
         Ok(asked) => asked,
@@ -156,5 +156,7 @@ async fn connection(
     };
     permit.logged_in();
     outcome.let_in();
-    session.relay(attempt.admit(), outcome).await
+    let outer = (id, nesting.depth);
+    let inner = InnerSessions::new(gateway.inner.clone(), outer, (flow, ingress), permit.admission());
+    session.relay(attempt.admit(), inner, outcome).await
 }

@@ -21,12 +21,12 @@ use std::sync::Arc;
 
 pub use denial::Denial;
 pub use explain::{ApplicationExplanation, Explanation, PolicyExplanation, PolicyOutcome, Verdict, explain};
-pub use forward_verdict::{ForwardVerdict, forward_verdict, ssh_verdict};
+pub use forward_verdict::{ForwardVerdict, forward_verdict, name_verdict, ssh_verdict};
 pub use permissions::{SshPermissions, TransferRights};
 pub use set::{InfrastructureSet, UnknownGroup};
 pub use target_table::TargetTable;
 
-use self::forwarding::{ForwardRule, Forwards};
+use self::forwarding::{ForwardRule, Forwards, ToTargets};
 use crate::access_group::Evaluation;
 use crate::identity::Identity;
 use crate::login::Login;
@@ -60,6 +60,8 @@ pub struct InfrastructurePolicy {
     pub permissions: SshPermissions,
     /// Where forwards may lead, if they are permitted at all; absent: anywhere.
     pub forwards: Option<Arc<[ForwardRule]>>,
+    /// What becomes of those that lead to targets.
+    pub forwards_to_targets: ToTargets,
 }
 
 /// A user on the way to a target, before they have said which login they want.
@@ -219,7 +221,7 @@ impl<'a> Assessment<'a> {
                 granted_by.push(format!("{}/{}", assessed.application.name, assessed.policy.name));
                 permissions = permissions.union(assessed.policy.permissions);
                 if assessed.policy.permissions.port_forwarding {
-                    forwards.add(assessed.policy.forwards.clone());
+                    forwards.add(assessed.policy.forwards.clone(), assessed.policy.forwards_to_targets);
                 }
             }
             granted.extend(logins);

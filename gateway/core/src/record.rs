@@ -168,6 +168,9 @@ pub enum RecordEvent {
         hostname: String,
         /// `application/policy` of each infrastructure policy that granted it.
         granted_by: Vec<String>,
+        /// Id of the session in whose channel this one runs, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outer: Option<String>,
     },
     /// A channel was asked for.
     ChannelOpen {
@@ -302,6 +305,15 @@ pub enum RecordEvent {
         channel: ChannelNumber,
         /// How it ended.
         exit: Exit,
+    },
+    /// A forward leads to a target: the gateway itself answered it, and what runs in it is a session of its own.
+    ForwardInspected {
+        /// The channel.
+        channel: ChannelNumber,
+        /// The inner session's id, which it has even if nobody is let in.
+        session: String,
+        /// The inner target's address and port.
+        target: String,
     },
     /// An SSH connection began on a forward to a name or socket; the next event says so if it was refused.
     SshInForward {

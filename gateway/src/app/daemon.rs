@@ -18,7 +18,7 @@ use crate::datapath::{BlockedFlows, Datapath};
 use crate::export::Exporter;
 use crate::http::{Endpoint, Readiness};
 use crate::listener::Listener;
-use crate::session::{self, Gateway};
+use crate::session::{self, Gateway, Incoming};
 use crate::ship::Shipping;
 use crate::store::FileWatch;
 use crate::telemetry::with_causes;
@@ -34,6 +34,8 @@ pub(super) struct Edges {
     pub(super) shipping: Shipping,
     /// What sends access events and notices of alerts on.
     pub(super) exporters: Vec<Exporter>,
+    /// Connections in channels of live sessions.
+    pub(super) inner: mpsc::Receiver<Incoming>,
 }
 
 /// A gateway that steers, or drains.
@@ -46,6 +48,7 @@ pub(super) struct Daemon {
     signals: Signals,
     policy_changes: mpsc::Receiver<()>,
     orders: mpsc::Receiver<Order>,
+    inner: mpsc::Receiver<Incoming>,
     sessions: JoinSet<()>,
     /// The load of a policy file that is under way; one at a time.
     reloading: JoinSet<()>,
@@ -110,6 +113,7 @@ impl Daemon {
             signals: edges.signals,
             policy_changes,
             orders,
+            inner: edges.inner,
             sessions: JoinSet::new(),
             reloading: JoinSet::new(),
             reload_again: false,
@@ -125,8 +129,9 @@ impl Daemon {
             let idle = self.sessions.is_empty();
             tokio::select! {
                 accepted = self.listener.accept() => {
-                    self.sessions.spawn(session::serve(Arc::clone(&self.gateway), accepted));
+                    self.serve_one(accepted.into());
                 }
+                Some(incoming) = self.inner.recv() => self.serve_one(incoming),
                 Some(finished) = self.sessions.join_next() => shutdown::log_panic(finished),
                 () = self.interfaces.changed(), if !self.charge.is_over() => self.look(),
                 Some(()) = self.policy_changes.recv() => self.reload(),
@@ -158,6 +163,10 @@ impl Daemon {
     /// When the datapath cannot be stopped in order.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
         self.ready.set(false);
+        // They end as those do that are on their way already.
+        while let Ok(incoming) = self.inner.try_recv() {
+            self.serve_one(incoming);
+        }
         drop(self.listener);
         settle(&mut self.reloading).await;
         shutdown::drain(&self.gateway, self.sessions).await;
@@ -172,6 +181,10 @@ impl Daemon {
             // They are the successor's.
             Charge::Lent(_) | Charge::Draining { .. } => Ok(()),
         }
+    }
+
+    fn serve_one(&mut self, incoming: Incoming) {
+        self.sessions.spawn(session::serve(Arc::clone(&self.gateway), incoming));
     }
 
     fn look(&mut self) {

@@ -70,6 +70,11 @@ impl Admission {
 }
 
 impl Permit {
+    /// What it was asked of.
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
+    }
+
     /// The log-in is decided: the connection no longer counts against the handshakes of its source.
     pub fn logged_in(&mut self) {
         if std::mem::take(&mut self.in_handshake)

@@ -97,6 +97,7 @@ fn started_event() -> RecordEvent {
         target: "198.51.100.7:22".into(),
         hostname: "db-1".into(),
         granted_by: vec!["databases/admins".into()],
+        outer: None,
     }
 }
 

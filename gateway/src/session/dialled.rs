@@ -8,7 +8,6 @@ use std::time::Duration;
 use portreeve_core::host_certificate::{HostCertificateSpec, HostCertificates};
 use portreeve_ssh::text::TerminalText;
 use ssh_key::HashAlg;
-use tokio::net::TcpStream;
 
 use super::outcome::{Ending, SessionOutcome};
 use super::refusal::Refusal;
@@ -17,6 +16,7 @@ use super::target::{DialledTarget, ShownTarget};
 use crate::known_hosts::HostKeyVerdict;
 use crate::metrics::ConnectionOutcome as Outcome;
 use crate::recording::Reservation;
+use crate::ssh::byte_stream::ByteStream;
 use crate::ssh::downstream::{self, Greeted, LoginAttempt};
 use crate::ssh::shown_keys::ShownKeys;
 use crate::telemetry::with_causes;
@@ -35,7 +35,7 @@ impl<'g> Dialled<'g> {
     /// for. They run at once; the user's waits for the target's host key when it is about to show one.
     pub(super) async fn ask_login(
         self,
-        stream: TcpStream,
+        stream: ByteStream,
         outcome: &mut SessionOutcome,
     ) -> Result<(LoginAttempt, Asked<'g>), Ending> {
         let Self { user, reservation, target, vouching } = self;
@@ -71,7 +71,7 @@ impl<'g> Dialled<'g> {
 async fn meet(
     user: &KnownUser<'_>,
     target: DialledTarget,
-    stream: TcpStream,
+    stream: ByteStream,
     outcome: &mut SessionOutcome,
 ) -> Result<(ShownTarget, Greeted), Ending> {
     let gateway = user.gateway;

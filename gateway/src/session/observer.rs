@@ -29,10 +29,13 @@ impl RecordingObserver {
         self.failed.load(Ordering::Relaxed)
     }
 
-    async fn decide(&self, event: &RecordEvent) -> Decision {
+    /// The decision, and what the recording says of it beside a refusal.
+    async fn decide(&self, event: &RecordEvent) -> (Decision, Option<RecordEvent>) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no forwards")]
-        match event {
-            RecordEvent::ChannelOpen { channel, kind, .. } => self.forwards.open(*channel, kind),
+        let decision = match event {
+            RecordEvent::ChannelOpen { channel, source, kind } => {
+                return self.forwards.open(*channel, *source, kind).await;
+            }
             RecordEvent::RemoteForward { listen, port } => self.forwards.listen(&listen.0, *port),
             RecordEvent::SshInForward { channel } => self.forwards.ssh(*channel).await,
             RecordEvent::ChannelClosed { channel, .. } => {
@@ -40,7 +43,8 @@ impl RecordingObserver {
                 Decision::Forward
             }
             _ => Decision::Forward,
-        }
+        };
+        (decision, None)
     }
 
     fn judge(&self, recorded: Result<(), RecordingError>) -> Result<(), ObserverFailed> {
@@ -63,9 +67,9 @@ impl RecordingObserver {
 impl SessionObserver for RecordingObserver {
     async fn event(&self, event: RecordEvent) -> Result<Decision, ObserverFailed> {
         self.judge(self.recorder.event(&event).await)?;
-        let decision = self.decide(&event).await;
-        if let Some(refused) = refused(&event, &decision) {
-            self.judge(self.recorder.event(&refused).await)?;
+        let (decision, told) = self.decide(&event).await;
+        if let Some(told) = told.or_else(|| refused(&event, &decision)) {
+            self.judge(self.recorder.event(&told).await)?;
         }
         Ok(decision)
     }
@@ -107,9 +111,9 @@ mod tests {
     use portreeve_core::id::{Generation, SessionId};
     use portreeve_core::infrastructure::TransferRights;
     use portreeve_core::infrastructure::forwarding::Forwards;
-    use portreeve_core::net::OriginalDst;
     use tokio::time::timeout;
 
+    use super::super::inner::fixture::inner;
     use super::*;
     use crate::recording::Terms;
     use crate::recording::spool::Spool;
@@ -126,12 +130,12 @@ mod tests {
             let reserved = Recorder::reserve(&spool, terms, id, SystemTime::now()).await.unwrap();
             let event = RecordEvent::SessionEnded { reason: String::new() };
             let policy = policy::load("targets = []", Format::Toml, "test", Generation(1)).unwrap().snapshot;
-            let dst = OriginalDst::new(([10, 0, 0, 1], 22).into());
-            let forwards = ForwardJudge::new(PolicyStore::new(policy).follow(), Forwards::default(), dst);
+            let forwards =
+                ForwardJudge::new(PolicyStore::new(policy).follow(), Forwards::default(), inner(0, 1).0);
             let recorder = reserved.begin(event.clone(), true, TransferRights::ALL).await.unwrap();
             let observer = RecordingObserver::new(recorder, forwards);
             scratch.close().unwrap();
-            assert_eq!(observer.event(event).await, Ok(Decision::Forward));
+            assert!(matches!(observer.event(event).await, Ok(Decision::Forward)));
             let failed = timeout(Duration::from_secs(3), observer.failed()).await;
             assert_eq!(failed.is_ok(), ends, "{failed:?}");
             assert!(observer.has_failed() || observer.recorder.has_gap());

@@ -10,8 +10,8 @@ use portreeve_core::id::SessionId;
 use portreeve_core::identity::{Identity, Unidentified};
 use portreeve_core::infrastructure::{AccessGrant, authorize};
 use portreeve_core::login::Login;
+use portreeve_core::net::FlowTuple;
 use portreeve_core::net::interface::InterfaceName;
-use portreeve_core::net::{FlowTuple, OriginalDst};
 use portreeve_core::network_policy::NetworkVerdict;
 use portreeve_core::record::RecordEvent;
 use portreeve_core::snapshot::PolicySnapshot;
@@ -20,6 +20,7 @@ use super::Gateway;
 use super::alerts::{AlertLookout, WatchedSession};
 use super::dialled::Dialled;
 use super::forwards::ForwardJudge;
+use super::inner::InnerSessions;
 use super::observer::RecordingObserver;
 use super::outcome::{Ending, SessionOutcome};
 use super::recording;
@@ -65,7 +66,6 @@ pub(super) struct Asked<'g> {
 /// Both sides are logged in and the recording has begun.
 pub(super) struct Session<'g> {
     gateway: &'g Gateway,
-    dst: OriginalDst,
     grant: AccessGrant,
     recorder: Recorder,
     upstream: UpstreamSession,
@@ -137,25 +137,15 @@ impl<'g> Asked<'g> {
         let mut entry = user.enter_registry(&grant);
         let rights = grant.permissions().file_transfer;
         let lookout = user.lookout(&grant);
-        let begun = reservation.watched_by(Arc::<AlertLookout>::clone(&lookout)).begin(
-            user.session_started(&grant),
-            user.command_logging,
-            rights,
-        );
+        let started = user.session_started(&grant, outcome.facts().outer_session.clone());
+        let watched = reservation.watched_by(Arc::<AlertLookout>::clone(&lookout));
+        let begun = watched.begin(started, user.command_logging, rights);
         let begun = entry.unless_told(begun).await.map_err(ended)?;
         let recorder = recording::begun(gateway, &user.identity, (begun, lookout), outcome)?;
         entry.recorded(recorder.activity(), recorder.directory());
         let logged_in = entry.unless_told(target.log_in(&user, &grant, outcome)).await;
         match logged_in.map_err(ended).flatten() {
-            Ok((upstream, further)) => Ok(Session {
-                gateway,
-                dst: user.flow.original_dst,
-                grant,
-                recorder,
-                upstream,
-                further,
-                entry,
-            }),
+            Ok((upstream, further)) => Ok(Session { gateway, grant, recorder, upstream, further, entry }),
             Err(Refusal { text, ending }) => {
                 let ending = recording::finish(gateway, recorder, ending, false).await;
                 Err(Refusal { text, ending })
@@ -200,7 +190,7 @@ impl KnownUser<'_> {
         Arc::new(AlertLookout::new(self.gateway, basis, grant))
     }
 
-    fn session_started(&self, grant: &AccessGrant) -> RecordEvent {
+    fn session_started(&self, grant: &AccessGrant, outer: Option<String>) -> RecordEvent {
         RecordEvent::SessionStarted {
             session: self.id.to_string(),
             email: self.identity.email.to_string(),
@@ -209,21 +199,23 @@ impl KnownUser<'_> {
             target: self.flow.original_dst.to_string(),
             hostname: grant.target().hostname.to_string(),
             granted_by: grant.granted_by().to_vec(),
+            outer,
         }
     }
 }
 
 impl Session<'_> {
-    /// Relays until either side, policy or the recording ends the session.
+    /// Relays until either side, policy or the recording ends the session; forwards that are inspected begin in `inner`.
     pub(super) async fn relay(
         mut self,
         downstream: DownstreamSession,
+        inner: InnerSessions,
         outcome: &mut SessionOutcome,
     ) -> Ending {
         let gateway = self.gateway;
         tracing::info!(login = %self.grant.login(), granted_by = ?self.grant.granted_by(), "session started");
         let active = gateway.metrics.session_begins();
-        let forwards = ForwardJudge::new(gateway.policy.follow(), self.grant.forwards().clone(), self.dst);
+        let forwards = ForwardJudge::new(gateway.policy.follow(), self.grant.forwards().clone(), inner);
         let observer = Arc::new(RecordingObserver::new(self.recorder.clone(), forwards));
         let mut told = None;
         let end = async {

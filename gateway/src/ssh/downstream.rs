@@ -20,10 +20,10 @@ use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Config, Event, Transport, TransportError};
 use portreeve_ssh::userauth::server::{Asked, ServerAuth};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
+use super::byte_stream::ByteStream;
 use super::fault::ProtocolFault;
 use super::link::farewell::Farewell;
 use super::link::{Link, PeerEnd};
@@ -76,7 +76,7 @@ pub struct Greeted {
     link: Link,
 }
 
-/// Identifies us to the client behind `tcp` and exchanges proposals with it; `with_certificates` says
+/// Identifies us to the client behind `stream` and exchanges proposals with it; `with_certificates` says
 /// whether host certificates are among what is proposed. The client is not read any further.
 ///
 /// `identification` is the line that the client sees, without its line end: that of the target, whose
@@ -85,7 +85,7 @@ pub struct Greeted {
 /// # Errors
 /// [`DownstreamError`]; the connection is closed then.
 pub async fn greet(
-    tcp: TcpStream,
+    stream: impl Into<ByteStream>,
     identification: &[u8],
     with_certificates: bool,
     limit: Duration,
@@ -96,14 +96,14 @@ pub async fn greet(
         answer_second: true,
         ..Config::default()
     };
-    let mut link = begin(tcp, config).map_err(DownstreamError::Protocol)?;
+    let mut link = begin(stream.into(), config).map_err(DownstreamError::Protocol)?;
     let proposed = timeout(limit, propose(&mut link)).await;
     let ((), link) = step_of(link, proposed, limit).await?;
     Ok(Greeted { link })
 }
 
-fn begin(tcp: TcpStream, config: Config) -> Result<Link, ProtocolFault> {
-    Ok(Link::new(tcp, Transport::new(Role::Server, config)?)?)
+fn begin(stream: ByteStream, config: Config) -> Result<Link, ProtocolFault> {
+    Ok(Link::new(stream, Transport::new(Role::Server, config)?)?)
 }
 
 impl Greeted {

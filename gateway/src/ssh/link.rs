@@ -1,4 +1,4 @@
-//! One SSH connection: a TCP stream and the transport that runs on it.
+//! One SSH connection: a stream and the transport that runs on it.
 //!
 //! Owns reading into the transport and writing from it, as poll functions of one task. Invariants: what
 //! one read brings is read at once and what one step makes is written at once; a write that fails is
@@ -13,12 +13,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use portreeve_ssh::packet::BUFFER_SIZE;
 use portreeve_ssh::transport::{Event, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::byte_stream::ByteStream;
 use super::fault::ProtocolFault;
 
 /// Room for one read during a handshake, in bytes.
@@ -44,9 +43,9 @@ pub(super) enum PeerEnd {
     Fault(ProtocolFault),
 }
 
-/// A TCP stream and its transport.
+/// A stream and its transport.
 pub(super) struct Link {
-    tcp: TcpStream,
+    stream: ByteStream,
     pub(super) transport: Transport,
     buffers: buffers::Borrowed,
     /// A write failed: the peer has reset the connection, whatever reads say.
@@ -60,11 +59,11 @@ impl<E: Into<ProtocolFault>> From<E> for PeerEnd {
 }
 
 impl Link {
-    /// Runs `transport` on `tcp`, with the socket options that OpenSSH sets: no delay, keep-alive.
-    pub(super) fn new(tcp: TcpStream, transport: Transport) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
-        setsockopt(&tcp, sockopt::KeepAlive, &true)?;
-        Ok(Self { tcp, transport, buffers: buffers::Borrowed::default(), broken: false })
+    /// Runs `transport` on `stream`, with the socket options that OpenSSH sets.
+    pub(super) fn new(stream: impl Into<ByteStream>, transport: Transport) -> io::Result<Self> {
+        let stream = stream.into();
+        stream.tune()?;
+        Ok(Self { stream, transport, buffers: buffers::Borrowed::default(), broken: false })
     }
 
     /// The next event of a handshake; what is pending is written meanwhile. Nothing is lost when the
@@ -111,7 +110,7 @@ impl Link {
     fn poll_fill(&mut self, cx: &mut Context<'_>, at_least: usize) -> Poll<Result<(), PeerEnd>> {
         let mut room = ReadBuf::new(self.transport.spare(at_least));
         // Unlike try_read, this spares the read that would only find out that there is no more.
-        let read = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut room));
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room));
         let n = room.filled().len();
         Poll::Ready(match read {
             Ok(()) if n > 0 => self.transport.filled(n).map_err(PeerEnd::from),
@@ -125,7 +124,7 @@ impl Link {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = [0; 4096];
         let mut room = ReadBuf::new(&mut scratch);
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut room))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
         Poll::Ready(Ok(room.filled().len()))
     }
 
@@ -134,7 +133,7 @@ impl Link {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
         let mut wrote = false;
         while !self.transport.pending().is_empty() {
-            match Pin::new(&mut self.tcp).poll_write(cx, self.transport.pending()) {
+            match Pin::new(&mut self.stream).poll_write(cx, self.transport.pending()) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(n)) => self.transport.written(n),
                 Poll::Ready(Err(_)) => {

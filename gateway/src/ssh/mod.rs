@@ -7,6 +7,7 @@
 //! sides until one of them ends. Decisions are the caller's
 //! throughout; no type of `portreeve-ssh` is part of a signature that the session uses.
 
+pub mod byte_stream;
 pub mod downstream;
 mod fault;
 mod host_keys;

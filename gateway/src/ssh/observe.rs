@@ -5,13 +5,18 @@ use std::future::Future;
 use portreeve_core::record::{ChannelNumber, RecordEvent, Source};
 use thiserror::Error;
 
+use super::byte_stream::ChannelEnd;
+
 /// Whether something that was asked for may go on to the other side.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Decision {
     /// Forward it.
     Forward,
     /// Forward a channel that is asked for, as long as it carries no SSH connection.
     ForwardUnlessSsh,
+    /// Open a channel that the user's side asks for without the other side: it carries the stream of which this is an
+    /// end, and ends with it.
+    Inspect(ChannelEnd),
     /// Refuse it towards the side that asked; the session goes on.
     Refuse {
         /// Why, where the refusal of a channel has room for a text.
@@ -32,7 +37,7 @@ impl Decision {
     pub(super) const fn text(&self) -> Option<&str> {
         match self {
             Self::Refuse { text } => Some(text.as_str()),
-            Self::Forward | Self::ForwardUnlessSsh => None,
+            Self::Forward | Self::ForwardUnlessSsh | Self::Inspect(_) => None,
         }
     }
 }

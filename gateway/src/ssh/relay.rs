@@ -9,11 +9,12 @@
 //! Messages cross as they are ([`portreeve_ssh::relay`]), so flow control, the order of replies and of
 //! CLOSE, and every text are the peers' own. Two are ours: the request for proof of the target's host
 //! keys, and the reply to a keep-alive that cannot reach a side in time. [`pump`] carries one direction,
-//! [`joined`] both, [`judge`] says what may cross and what is told about it.
+//! [`joined`] both, [`judge`] says what may cross and what is told about it; [`inner`] carries channels that end here.
 
 mod events;
 mod gates;
 mod guards;
+mod inner;
 mod joined;
 mod judge;
 mod modes;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::forwarding::ToTargets;
 use super::{
     AccessGrant, AccessRequest, Application, InfrastructurePolicy, InfrastructureSet, SshPermissions,
     TargetTable, authorize,
@@ -46,6 +47,7 @@ pub(crate) fn policy(name: &str, include: Vec<AccessRule>, usernames: &[&str]) -
         allow_email_alias: false,
         permissions: SshPermissions::ALL,
         forwards: None,
+        forwards_to_targets: ToTargets::Refuse,
     }
 }
 

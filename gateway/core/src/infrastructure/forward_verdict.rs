@@ -3,7 +3,7 @@
 //! A forward must not lead around the gateway: a session on one target is no way to another target, or to the same
 //! one, that is neither decided about nor recorded. An address says at once whether it is a target's. A name is
 //! resolved on the target, so it is forwarded first; should SSH begin there, the gateway's own answer for the name
-//! is asked.
+//! is asked. Where policy has such forwards inspected, a name is looked up before: an inner connection needs an address.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,8 +22,12 @@ pub enum ForwardVerdict {
     AllowedUnlessSsh,
     /// Policy does not allow it.
     NotGranted,
-    /// It leads to this target, on a port where connections are intercepted.
+    /// It leads to this target, on a port where connections are intercepted: it is refused.
     ToTarget(Arc<Target>),
+    /// It leads to a target here, and policy has it inspected.
+    Inspect(OriginalDst),
+    /// It may lead to a target, and policy has it inspected then: [`name_verdict`] is asked.
+    InspectIfTarget,
 }
 
 /// Decides about a forward that a session on `outer` asks for.
@@ -41,14 +45,50 @@ pub fn forward_verdict(
         ForwardKind::Remote | ForwardKind::RemoteSocket => ForwardVerdict::Allowed,
         ForwardKind::LocalSocket => ForwardVerdict::AllowedUnlessSsh,
         ForwardKind::Local => {
+            let inspect = forwards.inspect(forward);
             let name = name_of(forward.destination);
             if let Some(ip) = name.as_deref().and_then(known_address) {
-                let target = steered_from(set, outer, ip, port);
-                return target.map_or(ForwardVerdict::Allowed, ForwardVerdict::ToTarget);
+                let dst = meant_from(outer, ip, port);
+                return match set.steered_at(dst).cloned() {
+                    None => ForwardVerdict::Allowed,
+                    Some(_) if inspect => ForwardVerdict::Inspect(dst),
+                    Some(target) => ForwardVerdict::ToTarget(target),
+                };
+            }
+            if inspect && set.steers_port(port) {
+                return ForwardVerdict::InspectIfTarget;
             }
             let target = name.and_then(|name| set.steered_by_name(&name, port).cloned());
             target.map_or(ForwardVerdict::AllowedUnlessSsh, ForwardVerdict::ToTarget)
         }
+    }
+}
+
+/// Decides about a forward to a name that is inspected if it leads to a target, by the addresses that the name has as far
+/// as the gateway knows. A hostname of a target that has none means the target's own address, if that is one alone.
+pub fn name_verdict(
+    set: &InfrastructureSet,
+    outer: OriginalDst,
+    forward: Forward<'_>,
+    addresses: &[IpAddr],
+) -> ForwardVerdict {
+    let Some(port) = forward.tcp_port() else { return ForwardVerdict::NotGranted };
+    let dsts = addresses.iter().map(|ip| meant_from(outer, *ip, port));
+    if let Some(dst) = dsts.into_iter().find(|dst| set.steered_at(*dst).is_some()) {
+        return ForwardVerdict::Inspect(dst);
+    }
+    let name = name_of(forward.destination);
+    let Some(target) = name.and_then(|name| set.steered_by_name(&name, port).cloned()) else {
+        return ForwardVerdict::AllowedUnlessSsh;
+    };
+    let single = target
+        .addresses
+        .iter()
+        .map(|address| address.net)
+        .find(|net| net.prefix_len() == net.max_prefix_len());
+    match single {
+        Some(net) => ForwardVerdict::Inspect(OriginalDst::new((net.addr(), port).into())),
+        None => ForwardVerdict::ToTarget(target),
     }
 }
 
@@ -60,7 +100,7 @@ pub fn ssh_verdict(
     addresses: &[IpAddr],
     port: u16,
 ) -> ForwardVerdict {
-    let to_target = addresses.iter().find_map(|ip| steered_from(set, outer, *ip, port));
+    let to_target = addresses.iter().find_map(|ip| set.steered_at(meant_from(outer, *ip, port)).cloned());
     match to_target {
         Some(target) => ForwardVerdict::ToTarget(target),
         None if addresses.is_empty() => ForwardVerdict::NotGranted,
@@ -68,11 +108,11 @@ pub fn ssh_verdict(
     }
 }
 
-/// The target that an address means on `outer`, where its own addresses mean itself.
-fn steered_from(set: &InfrastructureSet, outer: OriginalDst, ip: IpAddr, port: u16) -> Option<Arc<Target>> {
+/// What an address means on `outer`, where its own addresses mean itself.
+fn meant_from(outer: OriginalDst, ip: IpAddr, port: u16) -> OriginalDst {
     let ip = ip.to_canonical();
     let ip = if ip.is_loopback() || ip.is_unspecified() { outer.ip() } else { ip };
-    set.steered_at(OriginalDst::new((ip, port).into())).cloned()
+    OriginalDst::new((ip, port).into())
 }
 
 /// The destination in lower case, without the dot at its end.
@@ -93,6 +133,7 @@ fn known_address(name: &str) -> Option<IpAddr> {
 mod tests {
     use super::super::Application;
     use super::super::fixture::{criteria, policy, set, target};
+    use super::super::forwarding::ToTargets;
     use super::*;
     use crate::rule::AccessRule;
 
@@ -105,16 +146,16 @@ mod tests {
         set(vec![target("db", "10.0.0.1/32"), target("net", "10.1.0.0/16")], vec![application])
     }
 
-    fn anything() -> Forwards {
+    fn anything(to_targets: ToTargets) -> Forwards {
         let mut forwards = Forwards::default();
-        forwards.add(None);
+        forwards.add(None, to_targets);
         forwards
     }
 
     fn verdict(kind: ForwardKind, destination: &str, port: u32) -> String {
         let outer = OriginalDst::new("10.0.0.1:22".parse().unwrap());
         let forward = Forward { kind, destination: destination.as_bytes(), port };
-        let verdict = forward_verdict(&two_targets(), &anything(), outer, forward);
+        let verdict = forward_verdict(&two_targets(), &anything(ToTargets::Refuse), outer, forward);
         if let ForwardVerdict::ToTarget(target) = &verdict {
             return target.hostname.to_string();
         }
@@ -160,6 +201,45 @@ mod tests {
         assert_eq!(ssh(&["192.0.2.1"]), ForwardVerdict::Allowed);
         assert!(matches!(ssh(&["192.0.2.1", "10.1.0.1"]), ForwardVerdict::ToTarget(_)));
         assert!(matches!(ssh(&["127.0.0.1"]), ForwardVerdict::ToTarget(_)));
+    }
+
+    #[test]
+    fn where_policy_says_so_what_leads_to_a_target_is_inspected_there() {
+        let (set, outer) = (two_targets(), OriginalDst::new("10.0.0.1:22".parse().unwrap()));
+        let at = |text: &str| ForwardVerdict::Inspect(OriginalDst::new(text.parse().unwrap()));
+        let (forwards, maybe) = (anything(ToTargets::Inspect), ForwardVerdict::InspectIfTarget);
+        for (destination, port, expected) in [
+            ("10.1.7.7", 2222, ForwardVerdict::Allowed),
+            ("10.1.7.7", 22, at("10.1.7.7:22")),
+            ("::ffff:10.0.0.1", 2222, at("10.0.0.1:2222")),
+            ("localhost", 22, at("10.0.0.1:22")),
+            ("10.2.0.1", 22, ForwardVerdict::Allowed),
+            ("db", 22, maybe.clone()),
+            ("elsewhere", 2222, maybe),
+            ("elsewhere", 5432, ForwardVerdict::AllowedUnlessSsh),
+        ] {
+            let forward = Forward { kind: ForwardKind::Local, destination: destination.as_bytes(), port };
+            assert_eq!(forward_verdict(&set, &forwards, outer, forward), expected, "{destination} {port}");
+        }
+        let socket = Forward { kind: ForwardKind::LocalSocket, destination: b"/run/s", port: 0 };
+        assert_eq!(forward_verdict(&set, &forwards, outer, socket), ForwardVerdict::AllowedUnlessSsh);
+    }
+
+    #[test]
+    fn a_name_is_inspected_at_the_first_address_that_is_a_targets() {
+        let (set, outer) = (two_targets(), OriginalDst::new("10.1.0.9:22".parse().unwrap()));
+        let verdict = |name: &str, addresses: &[&str]| {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            let forward = Forward { kind: ForwardKind::Local, destination: name.as_bytes(), port: 22 };
+            name_verdict(&set, outer, forward, &addresses)
+        };
+        let at = |text: &str| ForwardVerdict::Inspect(OriginalDst::new(text.parse().unwrap()));
+        assert_eq!(verdict("x", &["192.0.2.1", "10.1.0.1"]), at("10.1.0.1:22"));
+        assert_eq!(verdict("x", &["127.0.0.1"]), at("10.1.0.9:22"));
+        assert_eq!(verdict("x", &["192.0.2.1"]), ForwardVerdict::AllowedUnlessSsh);
+        assert_eq!(verdict("x", &[]), ForwardVerdict::AllowedUnlessSsh);
+        assert_eq!(verdict("DB.", &[]), at("10.0.0.1:22"), "a target that has one address");
+        assert!(matches!(verdict("net", &[]), ForwardVerdict::ToTarget(_)), "a target that has many");
     }
 
     #[test]

@@ -67,9 +67,27 @@ pub enum Destination {
     PathsBelow(String),
 }
 
-/// The rules of the policies that grant a session.
+/// What becomes of a forward that a policy allows and that leads to a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToTargets {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is a connection to that target like any other: decided about, terminated and recorded.
+    Inspect,
+}
+
+/// What the policies that grant a session say about forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forwards(Vec<Option<Arc<[ForwardRule]>>>);
+pub struct Forwards(Vec<Granted>);
+
+/// What one policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Granted {
+    /// Absent: all are allowed.
+    rules: Option<Arc<[ForwardRule]>>,
+    to_targets: ToTargets,
+}
 
 /// A destination that no rule can be about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,16 +105,29 @@ enum Match {
 
 impl Forwards {
     /// Adds the rules of a policy that grants the session; `None` where it says nothing, which allows all.
-    pub(super) fn add(&mut self, rules: Option<Arc<[ForwardRule]>>) {
-        self.0.push(rules);
+    pub(super) fn add(&mut self, rules: Option<Arc<[ForwardRule]>>, to_targets: ToTargets) {
+        self.0.push(Granted { rules, to_targets });
     }
 
     /// Whether policy allows a forward. None allows what is no TCP port: whoever opens it may keep the lower 16 bits
     /// alone, which make another port than the rules were asked about.
     pub fn allow(&self, forward: Forward<'_>) -> bool {
-        if forward.tcp_port().is_none() {
-            return false;
-        }
+        self.0.iter().any(|policy| policy.allows(forward))
+    }
+
+    /// Whether a policy that allows a forward has it inspected if it leads to a target.
+    pub fn inspect(&self, forward: Forward<'_>) -> bool {
+        self.0.iter().any(|policy| policy.to_targets == ToTargets::Inspect && policy.allows(forward))
+    }
+
+    /// Whether some policy says nothing, so that forwards of kinds that are not known are allowed too.
+    pub fn allow_all(&self) -> bool {
+        self.0.iter().any(|policy| policy.rules.is_none())
+    }
+}
+
+impl Granted {
+    fn allows(&self, forward: Forward<'_>) -> bool {
         let allows = |rules: &[ForwardRule]| {
             let deciding = rules.iter().find(|rule| match rule.matches(forward) {
                 Match::Yes => true,
@@ -105,12 +136,7 @@ impl Forwards {
             });
             deciding.is_some_and(|rule| rule.allow)
         };
-        self.0.iter().any(|rules| rules.as_deref().is_none_or(allows))
-    }
-
-    /// Whether some policy says nothing, so that forwards of kinds that are not known are allowed too.
-    pub fn allow_all(&self) -> bool {
-        self.0.iter().any(Option::is_none)
+        forward.tcp_port().is_some() && self.rules.as_deref().is_none_or(allows)
     }
 }
 
@@ -236,7 +262,7 @@ mod tests {
 
     fn of(rules: Vec<ForwardRule>) -> Forwards {
         let mut forwards = Forwards::default();
-        forwards.add(Some(rules.into()));
+        forwards.add(Some(rules.into()), ToTargets::Refuse);
         forwards
     }
 
@@ -301,7 +327,7 @@ mod tests {
         let remote = Forward { kind: ForwardKind::Remote, ..of_the_same_lower_bits };
         assert!(!forwards.allow(remote));
         let mut says_nothing = Forwards::default();
-        says_nothing.add(None);
+        says_nothing.add(None, ToTargets::Refuse);
         assert!(!says_nothing.allow(of_the_same_lower_bits));
     }
 
@@ -319,11 +345,23 @@ mod tests {
     fn policies_add_up_and_one_that_says_nothing_allows_all() {
         let mut forwards = of(vec![rule(true, None, "10.0.0.1", None)]);
         assert!(!forwards.allow(local("10.0.0.2", 1)) && !forwards.allow_all());
-        forwards.add(Some(vec![rule(true, None, "10.0.0.2", None)].into()));
+        forwards.add(Some(vec![rule(true, None, "10.0.0.2", None)].into()), ToTargets::Refuse);
         assert!(forwards.allow(local("10.0.0.2", 1)));
-        forwards.add(None);
+        forwards.add(None, ToTargets::Refuse);
         assert!(forwards.allow(local("x", 1)) && forwards.allow_all());
         assert!(!Forwards::default().allow(local("x", 1)), "no policy at all");
+    }
+
+    #[test]
+    fn a_policy_has_those_forwards_inspected_that_it_allows_itself() {
+        let mut forwards = of(vec![rule(true, None, "10.0.0.1", None)]);
+        assert!(!forwards.inspect(local("10.0.0.1", 22)), "refusing is the default");
+        let rules = vec![rule(true, None, "10.0.0.2", None)];
+        forwards.add(Some(rules.into()), ToTargets::Inspect);
+        assert!(forwards.allow(local("10.0.0.1", 22)) && !forwards.inspect(local("10.0.0.1", 22)));
+        assert!(forwards.inspect(local("10.0.0.2", 22)));
+        assert!(!forwards.inspect(local("10.0.0.3", 22)), "nobody allows it");
+        assert!(!forwards.inspect(local("10.0.0.2", 65_536 + 22)));
     }
 
     #[test]

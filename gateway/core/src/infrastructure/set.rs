@@ -115,6 +115,12 @@ impl InfrastructureSet {
         named.find(|target| self.is_steered(target, port))
     }
 
+    /// Whether there may be a target to which connections on `port` are steered.
+    pub fn steers_port(&self, port: u16) -> bool {
+        let criteria = self.applications.iter().flat_map(|application| &application.criteria);
+        port == SSH_PORT || criteria.into_iter().any(|criteria| criteria.ports.contains(port))
+    }
+
     fn is_steered(&self, target: &Target, port: u16) -> bool {
         let ports = self.ports(target);
         if ports.is_empty() { port == SSH_PORT } else { ports.contains(port) }

@@ -299,6 +299,7 @@ fn any_policy() -> impl Strategy<Value = InfrastructurePolicy> {
             allow_email_alias,
             permissions: SshPermissions { pty: name % 2 == 0, ..SshPermissions::NONE },
             forwards: None,
+            forwards_to_targets: ToTargets::Refuse,
         },
     )
 }

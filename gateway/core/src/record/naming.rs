@@ -24,6 +24,7 @@ pub const EVENT_NAMES: &[&str] = &[
     "file-change",
     "inspection-ended",
     "exit",
+    "forward-inspected",
     "ssh-in-forward",
     "refused",
     "channel-closed",
@@ -53,6 +54,7 @@ impl RecordEvent {
             Self::FileChange { .. } => "file-change",
             Self::InspectionEnded { .. } => "inspection-ended",
             Self::Exit { .. } => "exit",
+            Self::ForwardInspected { .. } => "forward-inspected",
             Self::SshInForward { .. } => "ssh-in-forward",
             Self::Refused { .. } => "refused",
             Self::ChannelClosed { .. } => "channel-closed",
@@ -81,6 +83,7 @@ impl RecordEvent {
             | Self::FileChange { channel, .. }
             | Self::InspectionEnded { channel, .. }
             | Self::Exit { channel, .. }
+            | Self::ForwardInspected { channel, .. }
             | Self::SshInForward { channel }
             | Self::ChannelClosed { channel, .. } => Some(*channel),
             Self::Refused { channel, .. } | Self::Gap { channel, .. } | Self::Alert { channel, .. } => {

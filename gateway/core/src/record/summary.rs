@@ -83,6 +83,7 @@ mod tests {
                 target: "198.51.100.7:22".into(),
                 hostname: "db-1".into(),
                 granted_by: Vec::new(),
+                outer: None,
             },
             RecordEvent::ChannelOpen { channel, source: Source::Client, kind: ChannelKind::Session },
             RecordEvent::Exec { channel, command: command() },

@@ -8,7 +8,7 @@ use portreeve_ssh::wire::put_string;
 use ssh_key::PrivateKey;
 use ssh_key::private::Ed25519Keypair;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 

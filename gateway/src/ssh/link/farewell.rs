@@ -10,8 +10,6 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
 use portreeve_ssh::message::reason;
 use portreeve_ssh::text::TerminalText;
 use tokio::io::AsyncWrite;
@@ -65,13 +63,11 @@ impl Link {
             }
         }
         if reset {
-            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-            // Without the option the connection is closed instead.
-            setsockopt(&self.tcp, sockopt::Linger, &linger).ok();
+            self.stream.reset();
             return;
         }
         // Who has left already needs no end of output.
-        let shut = poll_fn(|cx| Pin::new(&mut self.tcp).poll_shutdown(cx)).await;
+        let shut = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
         if shut.is_ok() {
             timeout(CLOSING, self.discard_to_end()).await.ok();
         }

@@ -14,6 +14,7 @@ use portreeve_ssh::relay::{Channel, Relay, Side};
 use super::events;
 use super::gates::Gates;
 use super::guards::Guards;
+use super::inner::InnerChannels;
 use super::pump::{Halt, Lane, Pump};
 use crate::ssh::host_keys::HostKeyLearner;
 use crate::ssh::link::{Link, PeerEnd};
@@ -46,6 +47,7 @@ pub(super) struct Joined<O> {
     learner: HostKeyLearner,
     guards: Guards,
     gates: Gates,
+    inner: InnerChannels,
     /// Bytes of channels that are closed, from the user's side and from the target's.
     closed_bytes: (u64, u64),
 }
@@ -68,6 +70,7 @@ impl<O: SessionObserver> Joined<O> {
             learner: up.learner,
             guards: Guards::default(),
             gates: Gates::default(),
+            inner: InnerChannels::default(),
             closed_bytes: (0, 0),
         }
     }
@@ -117,6 +120,8 @@ impl<O: SessionObserver> Joined<O> {
     fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
         let mut moved = self.turn(Side::Downstream, cx)?;
         moved |= self.turn(Side::Upstream, cx)?;
+        let inner = self.inner.turn(&mut self.down, &mut self.channels, cx);
+        moved |= inner.map_err(|fault| Stop::Peer(Side::Downstream, PeerEnd::Fault(fault)))?;
         self.exchange_keys()?;
         moved |= self.up.poll_flush(cx);
         moved |= self.down.poll_flush(cx);
@@ -137,6 +142,7 @@ impl<O: SessionObserver> Joined<O> {
             learner: &mut self.learner,
             guards: &mut self.guards,
             gates: &mut self.gates,
+            inner: &mut self.inner,
             observer: &self.observer,
             closed_bytes: &mut self.closed_bytes,
         };
@@ -160,7 +166,7 @@ impl<O: SessionObserver> Joined<O> {
         self.channels.open_channels().into_iter().fold(self.closed_bytes, add)
     }
 
-    /// The user's side, the target's, and what remains to be told.
+    /// The user's side, the target's, and what remains to be told. The streams of channels that end here end.
     pub(super) fn into_parts(self) -> (Link, Link, Untold<O>) {
         let untold = Untold {
             observer: self.observer,

@@ -45,8 +45,14 @@ impl Judged {
     pub(super) const fn after(&self, decision: &Decision) -> Fate {
         match decision {
             Decision::Forward | Decision::ForwardUnlessSsh => self.fate,
-            Decision::Refuse { .. } => self.if_refused,
+            // What becomes of a channel that can be inspected is not decided here.
+            Decision::Inspect(_) | Decision::Refuse { .. } => self.if_refused,
         }
+    }
+
+    /// Whether it is a channel that is permitted and that the observer can refuse.
+    pub(super) const fn is_wanted_open(&self) -> bool {
+        matches!((self.fate, self.if_refused), (Fate::Forward, Fate::RefuseOpen))
     }
 }
 

@@ -23,6 +23,7 @@ use portreeve_ssh::transport::{Event, Transport};
 use super::events;
 use super::gates::Gates;
 use super::guards::{self, Guards, Passage};
+use super::inner::InnerChannels;
 use super::judge::{Fate, Judged, judge};
 use super::watching::{Watching, watch, watch_data};
 use super::windows::HeldWindows;
@@ -63,6 +64,7 @@ pub(super) struct Lane<'a, O> {
     pub(super) learner: &'a mut HostKeyLearner,
     pub(super) guards: &'a mut Guards,
     pub(super) gates: &'a mut Gates,
+    pub(super) inner: &'a mut InnerChannels,
     pub(super) observer: &'a Arc<O>,
     pub(super) closed_bytes: &'a mut (u64, u64),
 }
@@ -80,7 +82,8 @@ pub(super) struct Pump {
     answered: u32,
 }
 
-struct Watched {
+/// A message that the observer thinks about.
+pub(super) struct Watched {
     message: Range<usize>,
     judged: Judged,
     watching: Watching,
@@ -101,12 +104,8 @@ impl Pump {
             if let Some(watched) = &mut self.watched {
                 let Poll::Ready(answer) = watched.watching.as_mut().poll(cx) else { return Ok(moved) };
                 let decision = answer.map_err(Halt::Observer)?;
-                if let Some(Watched { message, judged, channel, .. }) = self.watched.take() {
-                    let fate = judged.after(&decision);
-                    if let Some(channel) = channel {
-                        lane.guard(channel, fate, &decision);
-                    }
-                    lane.settle(message, fate, decision.text().unwrap_or(NOT_GRANTED))?;
+                if let Some(watched) = self.watched.take() {
+                    lane.decided(watched, decision)?;
                 }
                 moved = true;
             }
@@ -121,6 +120,11 @@ impl Pump {
                 (moved, has_read) = (true, true);
                 continue;
             };
+            if let Some(channel) = lane.inner_channel(message.clone()) {
+                self.watched = lane.take_inner(channel, message)?;
+                moved = true;
+                continue;
+            }
             if !takes(&lane.to.transport) {
                 if self.answered < ANSWERED_KEEP_ALIVES && lane.answer_keep_alive(message.clone())? {
                     self.answered += 1;
@@ -166,7 +170,7 @@ impl Pump {
 }
 
 /// Whether a side takes a message now.
-fn takes(transport: &Transport) -> bool {
+pub(super) fn takes(transport: &Transport) -> bool {
     transport.can_send() && transport.pending().len() < HIGH_WATER
 }
 
@@ -253,14 +257,31 @@ impl<O: SessionObserver> Lane<'_, O> {
     }
 
     /// Shows an event to the observer before anything becomes of its message.
-    fn watch(&self, message: Range<usize>, judged: Judged, event: RecordEvent) -> Watched {
+    pub(super) fn watch(&self, message: Range<usize>, judged: Judged, event: RecordEvent) -> Watched {
         let channel = event.opened_channel().map(|channel| ChannelId(channel.0));
         Watched { message, judged, watching: watch(Arc::clone(self.observer), event), channel }
     }
 
+    /// Does what the observer has decided.
+    fn decided(&mut self, watched: Watched, decision: Decision) -> Result<(), Halt> {
+        let Watched { message, judged, channel, .. } = watched;
+        let fate = judged.after(&decision);
+        match (decision, channel) {
+            (Decision::Inspect(end), _) if self.side == Side::Downstream && judged.is_wanted_open() => {
+                self.begin_inner(message, end)
+            }
+            (decision, channel) => {
+                if let Some(channel) = channel {
+                    self.guard(channel, fate, &decision);
+                }
+                self.settle(message, fate, decision.text().unwrap_or(NOT_GRANTED))
+            }
+        }
+    }
+
     /// Does with a channel what was decided about it.
     fn guard(&mut self, channel: ChannelId, fate: Fate, decision: &Decision) {
-        if *decision == Decision::ForwardUnlessSsh {
+        if matches!(decision, Decision::ForwardUnlessSsh) {
             self.guards.add(channel);
         } else if fate == Fate::CutSsh {
             self.guards.cut(channel);
@@ -347,7 +368,8 @@ fn forward(to: &mut Link, payload: &[u8]) -> Result<Option<Watched>, Halt> {
     to.transport.send(&[payload]).map(|()| None).map_err(|error| Halt::Receiver(error.into()))
 }
 
-fn count(totals: &mut (u64, u64), channel: &Channel) {
+/// Adds what a closed channel carried.
+pub(super) fn count(totals: &mut (u64, u64), channel: &Channel) {
     totals.0 += channel.downstream_bytes;
     totals.1 += channel.upstream_bytes;
 }

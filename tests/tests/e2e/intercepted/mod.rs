@@ -21,6 +21,7 @@ mod host_certificates;
 mod host_keys;
 mod hostile_clients;
 mod ingress;
+mod inspected_forwards;
 mod interfaces;
 mod lifecycle;
 mod old_targets;
@@ -68,6 +69,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         of_a_fips_build,
         denials::CHECKS,
         forwards::CHECKS,
+        inspected_forwards::CHECKS,
         reloads::CHECKS,
         host_keys::CHECKS,
         host_certificates::CHECKS,

@@ -64,7 +64,7 @@ pub(super) fn events(bed: &Testbed, recording: &std::path::Path) -> Result<Vec<V
 }
 
 /// A file of a decrypted stream recording.
-fn stream(bed: &Testbed, recording: &std::path::Path, name: &str) -> Result<Vec<u8>> {
+pub(super) fn stream(bed: &Testbed, recording: &std::path::Path, name: &str) -> Result<Vec<u8>> {
     let file = recording.join("channel-0.log").display().to_string();
     let finished = decrypt(bed, &["--output", "-", &file])?;
     ensure!(finished.status.success(), "{}", finished.err());

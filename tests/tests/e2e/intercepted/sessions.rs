@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 const SESSIONS: usize = 20;
 
-fn sessions(bed: &Testbed, words: &[&str]) -> Result<Finished> {
+pub(super) fn sessions(bed: &Testbed, words: &[&str]) -> Result<Finished> {
     let files = bed.gateway()?.files();
     let mut command = Command::new(files.binary());
     command.arg("sessions").args(words).arg("--state-dir").arg(files.state_dir());
@@ -42,14 +42,14 @@ fn listed(bed: &Testbed) -> Result<Vec<Value>> {
 }
 
 /// The one live session of a user that the gateway tells a command of which holds `text`.
-fn session_with(bed: &Testbed, text: &str) -> Result<Value> {
+pub(super) fn session_with(bed: &Testbed, text: &str) -> Result<Value> {
     until("the session in the list", SOON, || {
         let has = |session: &Value| session["command"].as_str().is_some_and(|command| command.contains(text));
         Ok(listed(bed)?.into_iter().find(has))
     })
 }
 
-fn text<'a>(session: &'a Value, key: &str) -> Result<&'a str> {
+pub(super) fn text<'a>(session: &'a Value, key: &str) -> Result<&'a str> {
     session[key].as_str().with_context(|| format!("no {key} in {session}"))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::reader::{Object, Problems};
 use super::super::tree::{Node, Value};
 use super::{Known, access_rules, forwards, targets};
-use crate::infrastructure::forwarding::ForwardRule;
+use crate::infrastructure::forwarding::{ForwardRule, ToTargets};
 use crate::infrastructure::{Application, InfrastructurePolicy, SshPermissions, TransferRights};
 use crate::login::Login;
 use crate::port::{PortRange, PortSet};
@@ -157,9 +157,17 @@ fn read_policy<'t>(
     if policy.is_empty("include") {
         known.problems.warn(node, "include is empty: the policy matches nobody");
     }
-    let SshRules { usernames, allow_email_alias, permissions, forwards } = read_ssh(policy, known)?;
-    let name = name?.into();
-    Some(InfrastructurePolicy { name, rules, usernames, allow_email_alias, permissions, forwards })
+    let SshRules { usernames, allow_email_alias, permissions, forwards, forwards_to_targets } =
+        read_ssh(policy, known)?;
+    Some(InfrastructurePolicy {
+        name: name?.into(),
+        rules,
+        usernames,
+        allow_email_alias,
+        permissions,
+        forwards,
+        forwards_to_targets,
+    })
 }
 
 /// `connection_rules.ssh`.
@@ -168,6 +176,7 @@ struct SshRules {
     allow_email_alias: bool,
     permissions: SshPermissions,
     forwards: Option<Arc<[ForwardRule]>>,
+    forwards_to_targets: ToTargets,
 }
 
 const SSH_KEYS: &[&str] = &[
@@ -180,6 +189,7 @@ const SSH_KEYS: &[&str] = &[
     "permit_user_rc",
     "file_transfer",
     "forwards",
+    "forwards_to_targets",
 ];
 
 fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
@@ -203,10 +213,15 @@ fn read_ssh(policy: Object<'_>, known: &Known<'_>) -> Option<SshRules> {
         file_transfer: read_file_transfer(&ssh, known.problems),
     };
     let forwards = forwards::read(&ssh, known.problems);
-    if forwards.is_some() && !permissions.port_forwarding {
-        known.problems.warn(ssh.node, "forwards has no effect: permit_port_forwarding is false");
+    let forwards_to_targets = forwards::read_to_targets(&ssh, known.problems);
+    for key in ["forwards", "forwards_to_targets"] {
+        if ssh.find(key).is_some() && !permissions.port_forwarding {
+            known
+                .problems
+                .warn(ssh.node, format_args!("{key} has no effect: permit_port_forwarding is false"));
+        }
     }
-    Some(SshRules { usernames, allow_email_alias, permissions, forwards })
+    Some(SshRules { usernames, allow_email_alias, permissions, forwards, forwards_to_targets })
 }
 
 /// Both ways where nothing is said.

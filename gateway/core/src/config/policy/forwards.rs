@@ -1,17 +1,24 @@
-//! `connection_rules.ssh.forwards`: where forwards may lead.
+//! `connection_rules.ssh.forwards` and `forwards_to_targets`: where forwards may lead.
 
 use std::sync::Arc;
 
 use super::super::reader::{Object, Problems};
 use super::super::tree::Node;
 use super::applications::read_ports;
-use crate::infrastructure::forwarding::{Destination, ForwardKind, ForwardRule};
+use crate::infrastructure::forwarding::{Destination, ForwardKind, ForwardRule, ToTargets};
 
 /// `None` where the list is absent, which allows all.
 pub(super) fn read(ssh: &Object<'_>, problems: &Problems) -> Option<Arc<[ForwardRule]>> {
     ssh.find("forwards")?;
     let rules = ssh.list("forwards").iter().filter_map(|node| read_rule(node, problems));
     Some(rules.collect())
+}
+
+/// Refused where nothing is said.
+pub(super) fn read_to_targets(ssh: &Object<'_>, problems: &Problems) -> ToTargets {
+    const WORDS: &[(&str, ToTargets)] = &[("refuse", ToTargets::Refuse), ("inspect", ToTargets::Inspect)];
+    let said = ssh.find("forwards_to_targets").and_then(|node| problems.word(node, WORDS));
+    said.unwrap_or_default()
 }
 
 fn read_rule(node: &Node<'_>, problems: &Problems) -> Option<ForwardRule> {

@@ -73,6 +73,7 @@ impl Sessions {
             target: "198.51.100.7:22".into(),
             hostname: host.into(),
             granted_by: vec!["databases/admins".into()],
+            outer: None,
         };
         let recorder = reserved.begin(first, true, TransferRights::ALL).await.unwrap();
         let pty = Pty { term: "xterm-256color".into(), width: 80, height: 24, modes: Vec::new() };
