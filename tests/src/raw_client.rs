@@ -32,6 +32,8 @@ const CHUNK: usize = 64 * 1024;
 pub struct RawClient {
     transport: Transport,
     stream: TcpStream,
+    /// The longest that it waits for a message.
+    limit: Duration,
 }
 
 impl RawClient {
@@ -48,10 +50,18 @@ impl RawClient {
     /// # Errors
     /// When the log-in fails.
     pub fn connect_to(bed: &Testbed, address: SocketAddr, login: &str) -> Result<Self> {
+        Self::connect_within(bed, address, login, LIMIT)
+    }
+
+    /// As [`Self::connect_to`], where each message, from the first on, may take as long as `limit`.
+    ///
+    /// # Errors
+    /// When the log-in fails.
+    pub fn connect_within(bed: &Testbed, address: SocketAddr, login: &str, limit: Duration) -> Result<Self> {
         let stream = bed.client_netns().connect(address)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        let mut client = Self { transport: Transport::new(Role::Client, Config::default())?, stream };
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
+        let mut client = Self { transport: Transport::new(Role::Client, Config::default())?, stream, limit };
         while !matches!(client.event()?, Event::KeysExchanged { .. }) {}
         client.log_in(bed, login)?;
         client.transport.authenticated();
@@ -177,7 +187,7 @@ impl RawClient {
     }
 
     fn event(&mut self) -> Result<Event> {
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + self.limit;
         loop {
             let event = self.transport.poll()?;
             self.flush()?;

@@ -9,6 +9,7 @@ mod datapath;
 mod latency;
 mod memory;
 mod process;
+mod record;
 mod report;
 mod routes;
 mod sample;
@@ -38,6 +39,8 @@ enum What {
     Ssh(SshArgs),
     /// Kernel programs: cost of each packet, of forwarding, and of changing targets.
     Datapath(datapath::Args),
+    /// Recording: on against off, loss, sealing, recovery, typed commands.
+    Record(record::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,6 +88,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let args = match args.what {
         What::Ssh(args) => args,
         What::Datapath(args) => return datapath::run(&args),
+        What::Record(args) => return record::run(&args),
     };
     setup::ensure(setup::plan::Needs::TESTBED)?;
     let programs = build_programs()?;

@@ -105,12 +105,13 @@ fn transfer(
     let mut command = routes.ssh(route, cipher, &["-T"])?;
     command.arg(way.program(bytes)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().context("start ssh")?;
-    await_go(&mut child).with_context(|| format!("a session by way of {}", route.name()))?;
+    await_go(&mut child, "go\n").with_context(|| format!("a session by way of {}", route.name()))?;
     let middle = routes.middle(route, cipher);
     let cpu = || middle.map(cpu_seconds).transpose();
     let before = cpu()?;
     let began = Instant::now();
-    let whole = exchange(&mut child, way, bytes, limit)?;
+    let bytes_each = (way.bytes_up(bytes), way.bytes_down(bytes));
+    let whole = exchange(&mut child, &[b'x'; CHUNK], bytes_each, limit)?;
     let seconds = began.elapsed().as_secs_f64();
     child.wait()?;
     if !whole {
@@ -123,27 +124,35 @@ fn transfer(
     Ok(Some(seconds))
 }
 
-/// Reads the target's first line.
-pub(super) fn await_go(child: &mut Child) -> Result<()> {
+/// Reads the target's first line, which is `go`.
+pub(super) fn await_go(child: &mut Child, go: &str) -> Result<()> {
     let output = child.stdout.as_mut().context("no output")?;
-    let mut go = [0; 3];
-    output.read_exact(&mut go).context("the session did not start")?;
-    ensure!(go == *b"go\n", "the session began with {:?}", go.escape_ascii().to_string());
+    let mut line = vec![0; go.len()];
+    output.read_exact(&mut line).context("the session did not start")?;
+    ensure!(line == go.as_bytes(), "the session began with {:?}", line.escape_ascii().to_string());
     Ok(())
 }
 
-/// Writes and reads all bytes; whether all came before `limit`.
-fn exchange(child: &mut Child, way: Way, bytes: usize, limit: Duration) -> Result<bool> {
+/// Writes `up` bytes, `source` again and again, and reads `down`; whether all came before `limit`, and no more.
+pub(super) fn exchange(
+    child: &mut Child,
+    source: &[u8],
+    (up, down): (usize, usize),
+    limit: Duration,
+) -> Result<bool> {
     let (mut input, mut output) =
         (child.stdin.take().context("no input")?, child.stdout.take().context("no output")?);
     let (ended, watched) = mpsc::sync_channel::<()>(1);
     thread::scope(|scope| {
         let writer = scope.spawn(move || {
-            let (chunk, mut left) = (vec![b'x'; CHUNK], way.bytes_up(bytes));
-            while left > 0 {
-                let part = chunk.get(..left.min(CHUNK)).unwrap_or_default();
+            let mut left = up;
+            for chunk in source.chunks(CHUNK).cycle() {
+                let part = chunk.get(..left).unwrap_or(chunk);
                 input.write_all(part)?;
                 left -= part.len();
+                if left == 0 {
+                    break;
+                }
             }
             Ok::<(), std::io::Error>(())
         });
@@ -158,6 +167,6 @@ fn exchange(child: &mut Child, way: Way, bytes: usize, limit: Duration) -> Resul
         drop(ended);
         let (Ok(written), Ok(killed)) = (writer.join(), killer.join()) else { bail!("a thread panicked") };
         killed?;
-        Ok(written.is_ok() && read == way.bytes_down(bytes))
+        Ok(written.is_ok() && read == down)
     })
 }

@@ -81,7 +81,7 @@ impl Keyboard {
         command.arg("stty raw echo; echo go; exec sleep 600");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut ssh = command.spawn().context("start ssh")?;
-        await_go(&mut ssh)?;
+        await_go(&mut ssh, "go\n")?;
         let (keys, screen) = (ssh.stdin.take().context("no input")?, ssh.stdout.take().context("no output")?);
         Ok(Self { ssh, keys, screen })
     }

@@ -18,11 +18,24 @@ pub(super) fn cpu_seconds(pid: Pid) -> Result<f64> {
 pub(super) fn memory(pid: Pid) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    Ok(pss_kilobytes(&text).with_context(|| path)? as f64 * 1024.0)
+    Ok(kilobytes(&text, "Pss:").with_context(|| path)? as f64 * 1024.0)
 }
 
-fn pss_kilobytes(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// Forgets the most memory that the process held so far (proc_pid_clear_refs(5)).
+pub(super) fn reset_peak(pid: Pid) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").with_context(|| path)
+}
+
+/// The most memory in bytes that the process held since [`reset_peak`].
+pub(super) fn peak(pid: Pid) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    Ok(kilobytes(&text, "VmHWM:").with_context(|| path)? as f64 * 1024.0)
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -33,8 +46,8 @@ mod tests {
     #[test]
     fn the_proportional_size_is_taken_and_not_one_of_its_parts() {
         let rollup = "55 ---p 0 00:00 0 [rollup]\nRss:  900 kB\nPss:  812 kB\nPss_Anon: 300 kB\n";
-        assert_eq!(pss_kilobytes(rollup), Some(812));
-        assert_eq!(pss_kilobytes("Rss: 1 kB\n"), None);
+        assert_eq!(kilobytes(rollup, "Pss:"), Some(812));
+        assert_eq!(kilobytes("Rss: 1 kB\n", "Pss:"), None);
     }
 
     #[test]
@@ -44,5 +57,7 @@ mod tests {
         std::thread::spawn(|| (0..5_000_000_u64).map(std::hint::black_box).sum::<u64>()).join().unwrap();
         assert!(cpu_seconds(own).unwrap() > before, "a thread that has ended counts");
         assert!(memory(own).unwrap() > 0.0);
+        reset_peak(own).unwrap();
+        assert!(peak(own).unwrap() > 0.0);
     }
 }

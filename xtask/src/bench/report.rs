@@ -174,7 +174,7 @@ impl Report {
 }
 
 /// Three digits that matter, none after the point from a hundred on.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0..100.0 => format!("{value:.1}"),
@@ -182,7 +182,8 @@ fn figure(value: f64) -> String {
     }
 }
 
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
+/// Columns of a table under each other.
+pub(super) fn align<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
     let line = |row: &[String; N]| {

@@ -22,7 +22,8 @@ use super::bulk::CIPHERS;
 const JUMP_PORT: u16 = 2200;
 /// Of the proxy under the first cipher; the others follow.
 const PROXY_PORT: u16 = 2201;
-const NO_RECORDING: &str = "\n[[rules]]\nname = \"no recording\"\naction = \"audit_ssh\"\nprecedence = 1\n\
+/// A rule under which no streams are recorded.
+pub(super) const NO_RECORDING: &str = "\n[[rules]]\nname = \"no recording\"\naction = \"audit_ssh\"\nprecedence = 1\n\
                             rule_settings = { audit_ssh = { command_logging = false } }\n";
 /// One client opens all idle sessions.
 const CONFIG: &str =
