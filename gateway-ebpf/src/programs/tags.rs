@@ -93,11 +93,14 @@ impl Tags {
 }
 
 /// The tag that the kernel has taken off; zero where there was none.
+///
+/// Up to Linux 6.1 the tag stays there when its VLAN device has the packet, and only no longer counts as present.
 #[inline(always)]
 #[expect(unsafe_code, reason = "the context is a kernel structure behind a pointer")]
 fn taken_off(ctx: &TcContext) -> u16 {
-    // SAFETY: the verifier translates the access to a field of the context.
-    unsafe { (*ctx.skb.skb).vlan_tci as u16 }
+    // SAFETY: the verifier translates the accesses to fields of the context.
+    let (present, tag) = unsafe { ((*ctx.skb.skb).vlan_present, (*ctx.skb.skb).vlan_tci as u16) };
+    if present != 0 { tag } else { 0 }
 }
 
 /// Whether the VID of a tag is another than 0, which only gives a priority.
