@@ -1,9 +1,10 @@
 //! `cargo xtask setup`: installs what builds and tests need and the machine misses.
 //!
 //! Idempotent, and quick when nothing is missing. Debian packages come by apt, bpf-linker,
-//! cargo-deny and s3s-fs by cargo into its usual directory, where later clones find them. What it does not do:
-//! install rustup toolchains, or leave a service running that was not there.
+//! cargo-deny and s3s-fs by cargo into its usual directory, where later clones find them, kernels for virtual machines
+//! into `target/vm`. What it does not do: install rustup toolchains, or leave a service running that was not there.
 
+mod debian;
 mod machine;
 pub mod plan;
 pub mod toolchain;
@@ -47,6 +48,10 @@ pub fn ensure(needs: Needs) -> anyhow::Result<bool> {
         return Ok(false);
     }
     install_packages(&plan.packages)?;
+    install_from_backports(&plan.backports)?;
+    if !plan.kernels.is_empty() {
+        debian::fetch_kernels(&plan.kernels)?;
+    }
     install_tools(&plan.tools)?;
     if needs.kernel_programs {
         kernel_compiler()?;
@@ -95,6 +100,14 @@ fn install_or_update_first(packages: &[&str]) -> anyhow::Result<()> {
     println!("setup: updating the package lists");
     require(apt().arg("update"))?;
     require(&mut install()).context("these packages are in Debian 12 with its security updates")
+}
+
+fn install_from_backports(packages: &[&str]) -> anyhow::Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("setup: installing Debian packages: {}", packages.join(" "));
+    debian::install_or_backport(packages)
 }
 
 fn apt() -> Command {

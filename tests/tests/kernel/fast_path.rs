@@ -110,7 +110,7 @@ fn compare(network: &Network, interfaces: &str, other: &[(&str, &str)]) -> Outco
     Ok(())
 }
 
-fn counters(gateway: &mut Gateway) -> BTreeMap<String, u64> {
+pub(crate) fn counters(gateway: &mut Gateway) -> BTreeMap<String, u64> {
     let text = gateway.command("fast").unwrap();
     let pairs = text.split(' ').map(|word| word.split_once('=').unwrap());
     pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()

@@ -31,9 +31,9 @@ use crate::network::first_line;
 use crate::verdicts::target;
 
 /// First argument of a process in this role; then `PIN_DIR INTERFACE,.. MODE`, where an INTERFACE may say how
-/// it takes part in the fast path (`lan0:native`), and MODE is `tcx`, `clsact`, or for TCX and more: `log`, the
-/// kernel log on standard error; `any-source`, no reverse path; `ignore`, a fast path that ignores firewalls;
-/// `limited`, 20 new connections in a second of one source and 40 in all.
+/// it takes part in the fast path (`lan0:native`), and MODE is `clsact`, `tcx` for TCX where this kernel has it, or
+/// for that and more: `log`, the kernel log on standard error; `any-source`, no reverse path; `ignore`, a fast path
+/// that ignores firewalls; `limited`, 20 new connections in a second of one source and 40 in all.
 pub(crate) const ROLE: &str = "--as-gateway";
 
 pub(crate) const MARK: u32 = 0x7072;
@@ -50,7 +50,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
         fast_path_ignores_firewall: mode == "ignore",
         ..config(pin_dir, &interfaces)
     };
-    let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::Tcx };
+    let mechanism = if mode == "clsact" { TcMechanism::Clsact } else { TcMechanism::of_this_kernel() };
     // Connections are served while targets are applied.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(serve(config, mechanism))

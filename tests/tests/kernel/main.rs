@@ -7,6 +7,10 @@
 //!
 //! The steering tests need a gateway process that they can kill: this program again, in the role
 //! of [`gateway`].
+//!
+//! In a virtual machine, where `portreeve-vm-tests` runs this program on other kernels, [`IN_MACHINES`] are run, since
+//! all takes long where every instruction is emulated; with `PORTREEVE_VIRTUAL_MACHINE=all` all of them. [`devices`] are
+//! run there only.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +19,8 @@
     reason = "a test program: a step that fails is a test that fails"
 )]
 
+mod cards;
+mod devices;
 mod fast_path;
 mod frames;
 mod gateway;
@@ -26,6 +32,7 @@ mod steering;
 mod tags;
 mod verdicts;
 
+use std::env;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -36,12 +43,32 @@ type Outcome = Result<(), Failed>;
 /// Name and function of a test.
 type Test = (&'static str, fn() -> Outcome);
 
+/// What may end otherwise on another kernel: verifier, helpers, ways to attach, sockets, the stack around them.
+const IN_MACHINES: &[&str] = &[
+    "verdict_any_bytes_have_one_outcome",
+    "verdict_v6_extension_headers_hide_nothing",
+    "steering_reaches_listener_with_original_destination",
+    "steering_by_clsact_survives_restart",
+    "kernel_log_names_steered_and_dropped_packets",
+    "killed_gateway_leaves_targets_closed_and_rest_open",
+    "restart_on_pins_keeps_targets_and_counters",
+    "reconnect_in_time_wait_is_answered_at_once",
+    "host_that_cannot_steer_is_told_what_to_do",
+    "interface_made_anew_many_times_is_attached_each_time",
+    "tags_of_vid_0_hide_no_target",
+    "source_of_another_interface_does_not_reach_targets",
+    "fast_path_treats_frames_as_the_stack_does",
+    "fast_path_leaves_targets_intercepted_and_closed",
+    "fast_path_is_refused_beside_a_firewall",
+    "fast_path_takes_tags_off_and_puts_them_on",
+];
+
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
+    let mut args = env::args().skip(1);
     if args.next().as_deref() == Some(gateway::ROLE) {
         return gateway::run(args);
     }
-    let tests = verdicts::TESTS
+    let all = verdicts::TESTS
         .iter()
         .chain(steering::TESTS)
         .chain(interfaces::TESTS)
@@ -49,8 +76,18 @@ fn main() -> ExitCode {
         .chain(paths::TESTS)
         .chain(rules::TESTS)
         .chain(fast_path::TESTS);
-    let trials =
-        tests.map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test()))).collect();
+    let machine = env::var("PORTREEVE_VIRTUAL_MACHINE").ok();
+    let is_run =
+        |name: &str| machine.as_ref().is_none_or(|which| which == "all" || IN_MACHINES.contains(&name));
+    let mut tests: Vec<&Test> = all.filter(|(name, _)| is_run(name)).collect();
+    assert!(tests.len() >= IN_MACHINES.len(), "a test of machines is not there");
+    if machine.is_some() {
+        tests.extend(devices::TESTS);
+    }
+    let trials = tests
+        .into_iter()
+        .map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test())))
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -26,6 +26,7 @@ use portreeve_tests::wire::Wire;
 use portreeve_tests::{Netns, deadline};
 use tempfile::TempDir;
 
+use crate::cards::Cards;
 use crate::gateway::{self, ROLE};
 
 pub(crate) const TARGETS: [&str; 2] = ["10.77.2.2", "fd77:2::2"];
@@ -44,6 +45,8 @@ const CLOSED_AFTER: Duration = Duration::from_millis(1500);
 pub(crate) struct Network {
     prefix: String,
     directory: TempDir,
+    /// Instead of veth devices.
+    cards: Option<Cards>,
 }
 
 /// A gateway process; killed when dropped.
@@ -57,9 +60,18 @@ pub(crate) struct Gateway {
 
 impl Network {
     pub(crate) fn new() -> Self {
+        Self::joined_by(None)
+    }
+
+    /// Of the network cards of a virtual machine.
+    pub(crate) fn with_cards() -> Self {
+        Self::joined_by(Some(Cards::take()))
+    }
+
+    fn joined_by(cards: Option<Cards>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("ptk{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let network = Self { prefix, directory: TempDir::new().unwrap() };
+        let network = Self { prefix, directory: TempDir::new().unwrap(), cards };
         fs::create_dir(network.bpffs()).unwrap();
         mount(Some("bpf"), &network.bpffs(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
         network.build();
@@ -259,8 +271,13 @@ impl Network {
     /// must not lose segments that were put together.
     fn link(&self, side: &str, addrs: [&str; 2], gateway: &str, gateway_addrs: [&str; 2]) {
         let netns = format!("{}{side}", self.prefix);
-        self.ip("g", &format!("link add {gateway} type veth peer name eth0 netns {netns}"));
         let device = gateway.split(' ').next().unwrap();
+        if let Some(cards) = &self.cards {
+            cards.plug(side, "eth0", &netns);
+            cards.plug("g", device, &format!("{}g", self.prefix));
+        } else {
+            self.ip("g", &format!("link add {gateway} type veth peer name eth0 netns {netns}"));
+        }
         for (side, device, addrs) in [(side, "eth0", addrs), ("g", device, gateway_addrs)] {
             let [v4, v6] = addrs;
             self.ip(side, &format!("addr add {v4}/24 dev {device}"));
@@ -313,6 +330,9 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        if let Some(cards) = &self.cards {
+            cards.give_back(&self.prefix);
+        }
         for side in ["c", "g", "s", "d"].into_iter().filter(|side| self.netns(side).exists()) {
             drop(Command::new("ip").args(["netns", "del", &format!("{}{side}", self.prefix)]).status());
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::geteuid;
+use portreeve_vm_tests::kernels::KERNELS;
 
 use super::plan::{Machine, Package};
 use super::toolchain::{Compiler, Found, Version};
@@ -27,6 +28,7 @@ pub(super) fn observe() -> Machine {
         root: geteuid().is_root(),
         absent,
         found: compilers(),
+        absent_kernels: KERNELS.into_iter().filter(|kernel| !kernel.directory().is_dir()).collect(),
         cargo_deny: version_of("cargo-deny"),
         s3_server: version_of("s3s-fs"),
     }

@@ -1,5 +1,7 @@
 //! What to install, decided from what the machine has. Pure.
 
+use portreeve_vm_tests::kernels::Kernel;
+
 use super::toolchain::{self, Found, Missing, Version};
 
 /// The oldest cargo-deny whose configuration format `deny.toml` is written in.
@@ -56,6 +58,13 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "zsh", program: Some("zsh") },
 ];
 
+/// What virtual machines run on. Debian's stable release may have them in its backports only, beside what is installed.
+pub const MACHINE_PACKAGES: &[Package] = &[
+    Package { name: "binutils", program: Some("strip") },
+    Package { name: "kmod", program: Some("modprobe") },
+    Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
+];
+
 /// A Debian package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -68,7 +77,9 @@ pub struct Package {
 impl Package {
     /// Every package that any need may ask for.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        [COMPILER_PACKAGES, LINKER_PACKAGES, FIPS_PACKAGES, PROGRAM_PACKAGES].into_iter().flatten()
+        [COMPILER_PACKAGES, LINKER_PACKAGES, FIPS_PACKAGES, PROGRAM_PACKAGES, MACHINE_PACKAGES]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -81,17 +92,22 @@ pub struct Needs {
     pub fips: bool,
     /// Programs such as sshd and ip are run.
     pub programs: bool,
+    /// Virtual machines are run.
+    pub machines: bool,
     /// Dependencies are checked.
     pub cargo_deny: bool,
 }
 
 impl Needs {
     /// To build.
-    pub const BUILD: Self = Self { kernel_programs: true, fips: false, programs: false, cargo_deny: false };
+    pub const BUILD: Self =
+        Self { kernel_programs: true, fips: false, programs: false, machines: false, cargo_deny: false };
     /// To build, and run the gateway between a client and a server.
     pub const TESTBED: Self = Self { programs: true, ..Self::BUILD };
+    /// To build, and run the kernel programs on other kernels.
+    pub const MACHINES: Self = Self { machines: true, ..Self::TESTBED };
     /// For everything but FIPS builds, which have to be asked for.
-    pub const ALL: Self = Self { cargo_deny: true, ..Self::TESTBED };
+    pub const ALL: Self = Self { cargo_deny: true, ..Self::MACHINES };
 
     /// What either needs.
     pub fn and(self, other: Self) -> Self {
@@ -99,6 +115,7 @@ impl Needs {
             kernel_programs: self.kernel_programs || other.kernel_programs,
             fips: self.fips || other.fips,
             programs: self.programs || other.programs,
+            machines: self.machines || other.machines,
             cargo_deny: self.cargo_deny || other.cargo_deny,
         }
     }
@@ -126,17 +143,23 @@ pub struct Machine {
     pub absent: Vec<&'static str>,
     /// Compilers and linker for the kernel programs.
     pub found: Found,
+    /// Kernels for virtual machines that are not there.
+    pub absent_kernels: Vec<Kernel>,
     /// The version of cargo-deny in `PATH`.
     pub cargo_deny: Option<Version>,
     /// The version of the S3 server in `PATH`.
     pub s3_server: Option<Version>,
 }
 
-/// What to do; nothing when both lists are empty.
+/// What to do; nothing when all lists are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Debian packages to install.
     pub packages: Vec<&'static str>,
+    /// Debian packages to install from backports where the release's own do not go with what is there.
+    pub backports: Vec<&'static str>,
+    /// Kernels to fetch.
+    pub kernels: Vec<Kernel>,
     /// Programs to install with cargo.
     pub tools: Vec<CargoTool>,
 }
@@ -170,16 +193,21 @@ pub fn plan(machine: &Machine, needs: Needs) -> Result<Plan, String> {
             plan.tools.push(CargoTool::S3Server);
         }
     }
-    if !machine.debian && (!plan.packages.is_empty() || missing.is_some()) {
-        return Err(elsewhere(&plan.packages, missing));
+    if needs.machines {
+        plan.backports.extend(absent(MACHINE_PACKAGES));
+        plan.kernels.clone_from(&machine.absent_kernels);
+    }
+    let wanted = [&plan.packages[..], &plan.backports].concat();
+    if !machine.debian && (!wanted.is_empty() || !plan.kernels.is_empty() || missing.is_some()) {
+        return Err(elsewhere(&wanted, missing, &plan.kernels));
     }
     if needs.cargo_deny && machine.cargo_deny.is_none_or(|version| version < CARGO_DENY) {
         plan.tools.push(CargoTool::CargoDeny);
     }
-    if !plan.packages.is_empty() && !machine.root {
+    if !wanted.is_empty() && !machine.root {
         return Err(format!(
             "run as root, then repeat:\n  apt-get update && apt-get install --no-install-recommends {}",
-            plan.packages.join(" ")
+            wanted.join(" ")
         ));
     }
     Ok(plan)
@@ -194,7 +222,7 @@ fn unusable_compiler() -> String {
     )
 }
 
-fn elsewhere(packages: &[&str], missing: Option<Missing>) -> String {
+fn elsewhere(packages: &[&str], missing: Option<Missing>, kernels: &[Kernel]) -> String {
     let mut lines = vec!["this is not Debian; install by hand, then repeat:".to_owned()];
     if missing.is_some_and(|missing| missing.compiler) {
         lines.push(format!(
@@ -210,11 +238,16 @@ fn elsewhere(packages: &[&str], missing: Option<Missing>) -> String {
     for (program, package) in programs.filter_map(|package| Some((package.program?, package.name))) {
         lines.push(format!("  {program} (Debian package {package})"));
     }
+    for kernel in kernels {
+        lines.push(format!("  kernel {} of Debian in {}", kernel.name, kernel.directory().display()));
+    }
     lines.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use portreeve_vm_tests::kernels::KERNELS;
+
     use super::*;
     use crate::setup::toolchain::{BPF_LINKER, Compiler};
 
@@ -236,7 +269,7 @@ mod tests {
 
     fn bare() -> Machine {
         let absent = Package::all().map(|package| package.name).collect();
-        Machine { debian: true, root: true, absent, ..Machine::default() }
+        Machine { debian: true, root: true, absent, absent_kernels: KERNELS.to_vec(), ..Machine::default() }
     }
 
     #[test]
@@ -247,10 +280,13 @@ mod tests {
     #[test]
     fn a_bare_debian_gets_everything_that_is_needed() {
         let all = plan(&bare(), Needs { fips: true, ..Needs::ALL }).unwrap();
-        assert_eq!(all.packages.len(), Package::all().count());
+        assert_eq!(all.packages.len() + all.backports.len(), Package::all().count());
+        assert_eq!((all.backports.len(), all.kernels.len()), (MACHINE_PACKAGES.len(), KERNELS.len()));
         let without = plan(&bare(), Needs::ALL).unwrap();
         assert_eq!(without.packages.len() + FIPS_PACKAGES.len(), all.packages.len());
         assert_eq!(all.tools, [CargoTool::BpfLinker, CargoTool::S3Server, CargoTool::CargoDeny]);
+        let testbed = plan(&bare(), Needs::TESTBED).unwrap();
+        assert!(testbed.backports.is_empty() && testbed.kernels.is_empty());
         let build = plan(&bare(), Needs::BUILD).unwrap();
         assert_eq!(build.packages, ["rustc-web", "rust-web-src", "llvm-22-dev", "g++"]);
         assert_eq!(build.tools, [CargoTool::BpfLinker]);
@@ -285,7 +321,7 @@ mod tests {
     fn elsewhere_a_person_is_told_what_to_install() {
         let machine = Machine { debian: false, absent: vec!["openssh-server"], ..bare() };
         let told = plan(&machine, Needs::ALL).unwrap_err();
-        for part in ["sshd (Debian package openssh-server)", "rust-src", "bpf-linker 0.13.0"] {
+        for part in ["sshd (Debian package openssh-server)", "rust-src", "bpf-linker 0.13.0", "kernel 6.1 "] {
             assert!(told.contains(part), "{told}");
         }
         assert_eq!(plan(&machine, Needs::default()), Ok(Plan::default()));

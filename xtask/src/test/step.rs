@@ -19,6 +19,8 @@ pub(super) enum Group {
     Kernel,
     /// Real ssh and sshd, in namespaces and on loopback.
     E2e,
+    /// The kernel programs on Debian's kernels, in virtual machines.
+    Vm,
     /// A gateway on the cryptography library's FIPS module.
     Fips,
 }
@@ -43,7 +45,7 @@ pub(super) struct Step {
 }
 
 /// What is run when nothing is asked for. A FIPS build is most of the gateway built once more.
-const BY_DEFAULT: &[Group] = &[Group::Tidy, Group::Lint, Group::Unit, Group::Kernel, Group::E2e];
+const BY_DEFAULT: &[Group] = &[Group::Tidy, Group::Lint, Group::Unit, Group::Kernel, Group::E2e, Group::Vm];
 
 impl Group {
     /// What must be installed for it.
@@ -52,6 +54,7 @@ impl Group {
             Self::Tidy => Needs { cargo_deny: true, ..Needs::default() },
             Self::Lint | Self::Unit => Needs::default(),
             Self::Kernel | Self::E2e => Needs::TESTBED,
+            Self::Vm => Needs::MACHINES,
             Self::Fips => Needs { fips: true, ..Needs::TESTBED },
         }
     }
@@ -99,15 +102,32 @@ const STEPS: &[Step] = &[
         Program::Cargo,
         &["deny", "--workspace", "--log-level", "error", "check", "bans", "licenses", "sources"],
     ),
-    Step { groups: &[Group::Kernel, Group::E2e], ..check(BUILD, Group::E2e, Program::Xtask, &["build"]) },
+    Step {
+        groups: &[Group::Kernel, Group::E2e, Group::Vm],
+        ..check(BUILD, Group::E2e, Program::Xtask, &["build"])
+    },
     check(
         "clippy",
         Group::Lint,
         Program::Cargo,
         &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
     ),
-    test("unit", Group::Unit, &["test", "--no-fail-fast", "--workspace", "--exclude", "portreeve-tests"]),
-    test("unit of tests", Group::Unit, &["test", "--package", "portreeve-tests", "--lib"]),
+    test(
+        "unit",
+        Group::Unit,
+        &[
+            "test",
+            "--no-fail-fast",
+            "--workspace",
+            "--exclude=portreeve-tests",
+            "--exclude=portreeve-vm-tests",
+        ],
+    ),
+    test(
+        "unit of tests",
+        Group::Unit,
+        &["test", "--package", "portreeve-tests", "--package", "portreeve-vm-tests", "--lib"],
+    ),
     Step {
         needs: Some(BUILD),
         ..test("kernel", Group::Kernel, &["test", "--package", "portreeve-tests", "--test", "kernel"])
@@ -144,6 +164,10 @@ const STEPS: &[Step] = &[
     Step {
         needs: Some(BUILD),
         ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
+    },
+    Step {
+        needs: Some(BUILD),
+        ..test("vm", Group::Vm, &["test", "--package", "portreeve-vm-tests", "--test", "kernels"])
     },
     check(
         "fips clippy",
@@ -200,6 +224,7 @@ const fn of(group: Group) -> &'static [Group] {
         Group::Unit => &[Group::Unit],
         Group::Kernel => &[Group::Kernel],
         Group::E2e => &[Group::E2e],
+        Group::Vm => &[Group::Vm],
         Group::Fips => &[Group::Fips],
     }
 }
@@ -229,6 +254,7 @@ mod tests {
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
         let e2e = ["build", "ssh sides", "ssh peers", "typed commands", "shipping", "e2e"];
         assert_eq!(names(&[Group::E2e]), e2e);
+        assert_eq!(names(&[Group::Vm]), ["build", "vm"]);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
     }
 
@@ -245,7 +271,7 @@ mod tests {
     fn only_what_a_group_uses_is_installed_for_it() {
         assert_eq!(needs(&[Group::Unit, Group::Lint]), Needs::default());
         assert_eq!(needs(&[Group::Unit, Group::E2e]), Needs::TESTBED);
-        assert_eq!(needs(&[Group::Tidy, Group::Kernel]), Needs::ALL);
+        assert_eq!(needs(&[Group::Tidy, Group::Vm]), Needs::ALL);
         assert_eq!(needs(&[]), Needs::ALL);
         assert_eq!(needs(Group::value_variants()), Needs { fips: true, ..Needs::ALL });
     }

@@ -2,7 +2,7 @@
 //!
 //! This kernel need not have VLAN devices: veth devices have their routes and neighbours, and the test writes into
 //! the maps what the gateway would of such devices. What it reads of them is for the unit tests of
-//! `datapath/fast_path/vlan.rs`; the whole is to be seen in virtual machines.
+//! `datapath/fast_path/vlan.rs`; the whole is for `devices`, in virtual machines.
 
 use std::net::IpAddr;
 use std::path::Path;
