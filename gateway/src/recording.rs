@@ -159,7 +159,7 @@ impl Recorder {
         };
         let kept = session.input.masks.apply_event(event);
         self.watched.event(&kept);
-        session.check()?;
+        session.check().inspect_err(|_| self.watched.forget())?;
         session.events.add(&kept).await?;
         session.events.add_raised().await?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other events change no channel's file")]
@@ -196,7 +196,7 @@ impl Recorder {
         // Nothing is waited for after this: who drops this future has not been counted.
         self.activity.data(source, data.len());
         self.watched.data(channel, source, data.len());
-        if self.session.is_none() {
+        if self.session.is_none() || kept.is_err() {
             self.watched.forget();
         }
         kept

@@ -67,6 +67,11 @@ impl AlertRules {
         self.0.is_empty()
     }
 
+    /// Whether some rule may be met by a session whose volume was `before` and is `now`: cheap, for each piece of data.
+    pub fn may_be_met(&self, before: Volume, now: Volume) -> bool {
+        self.0.iter().any(|rule| rule.subject.met_by_volume(before, now).is_some())
+    }
+
     /// The rules that an event in a session meets.
     pub fn of_event<'a>(&'a self, event: &RecordEvent, facts: &FlowFacts<'_>) -> Vec<MetRule<'a>> {
         self.met(facts, |subject| {

@@ -129,6 +129,9 @@ impl AlertLookout {
             state.total = before.plus(more);
             (before, state.total)
         };
+        if !self.policy.borrow().alerts.may_be_met(before, now) {
+            return Vec::new();
+        }
         self.ask(|rules, facts| rules.of_volume(before, now, channel, facts))
     }
 

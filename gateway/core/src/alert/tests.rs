@@ -183,7 +183,9 @@ proptest! {
         for (upload, bytes) in pieces {
             let before = volume;
             if upload { volume.client += bytes } else { volume.target += bytes }
-            told.extend(with_facts(|facts| names(rules.of_volume(before, volume, CHANNEL, facts))));
+            let met = with_facts(|facts| names(rules.of_volume(before, volume, CHANNEL, facts)));
+            prop_assert_eq!(rules.may_be_met(before, volume), !met.is_empty());
+            told.extend(met);
         }
         let count = |name: &str| told.iter().filter(|told| *told == name).count();
         prop_assert_eq!(count("up"), usize::from(volume.client >= limit));

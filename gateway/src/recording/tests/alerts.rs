@@ -128,6 +128,7 @@ async fn everything_is_seen_though_nothing_is_recorded() {
     recorder.event(&exec("id")).await.unwrap_err();
     recorder.data(CHANNEL, Source::Target, 0, b"de").await.unwrap_err();
     assert_eq!(seen.names(), ["session-started", "channel-open", "exec", "data 2"]);
+    assert!(recorder.watched.next().is_none(), "what cannot be recorded does not wait");
 
     let seen = Arc::new(Seen::default());
     let unrecorded = Reservation::unrecorded().watched_by(Arc::<Seen>::clone(&seen));
