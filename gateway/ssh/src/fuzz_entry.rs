@@ -266,6 +266,7 @@ pub fn relay_messages(input: &[u8]) {
                 | Seen::OwnReply { .. }
                 | Seen::Closed { .. }
                 | Seen::Stray
+                | Seen::Dismissed { .. }
                 | Seen::Other,
             ) => {}
         }

@@ -12,6 +12,7 @@
 //! session.
 
 mod channel;
+mod dismissal;
 mod inner;
 mod own;
 mod replies;
@@ -22,6 +23,8 @@ use thiserror::Error;
 
 use self::channel::ChannelTable;
 pub use self::channel::{Channel, ChannelId};
+pub use self::dismissal::Dismissal;
+use self::dismissal::Dismissals;
 pub use self::inner::{INNER_WINDOW, InnerChannel, InnerMessage};
 pub use self::own::{refused_open, refused_request, replaced_data, window_adjust};
 use self::replies::Owed;
@@ -99,8 +102,13 @@ pub enum Seen<'a> {
         /// What is known of it.
         channel: Channel,
     },
+    /// The reply to a program that is dismissed: [`Relay::dismissed`] yields what takes its place.
+    Dismissed {
+        /// The channel.
+        channel: ChannelId,
+    },
     /// What a target still says of a channel whose number at the user's side is that of an [`InnerChannel`] by
-    /// now. It must not cross.
+    /// now, or the user's side of one that was left in its place ([`Dismissal`]). It must not cross.
     Stray,
     /// A message that changes nothing that is watched.
     Other,
@@ -145,6 +153,7 @@ pub struct Relay {
     channels: ChannelTable,
     owed_by_downstream: Owed,
     owed_by_upstream: Owed,
+    dismissals: Dismissals,
 }
 
 impl Side {
@@ -186,7 +195,11 @@ impl Relay {
     fn read<'a>(&mut self, from: Side, payload: &'a [u8]) -> Result<Seen<'a>, SeeError> {
         let mut reader = Reader::new(payload);
         let number = reader.u8()?;
-        if from == Side::Upstream && self.is_stray(payload)? {
+        let is_stray = match from {
+            Side::Downstream => self.is_left(payload),
+            Side::Upstream => self.is_stray(payload)?,
+        };
+        if is_stray {
             return Ok(Seen::Stray);
         }
         match number {
@@ -200,8 +213,9 @@ impl Relay {
             }),
             // They carry nothing, and late ones are common: each peer judges them for itself.
             message::CHANNEL_SUCCESS | message::CHANNEL_FAILURE => {
-                self.channels.answered(from, reader.u32()?);
-                Ok(Seen::Other)
+                let channel = self.channels.answered(from, reader.u32()?);
+                let dismissed = channel.filter(|id| from == Side::Upstream && self.is_dismissed(*id));
+                Ok(dismissed.map_or(Seen::Other, |channel| Seen::Dismissed { channel }))
             }
             message::CHANNEL_WINDOW_ADJUST => {
                 let (recipient, bytes) = (reader.u32()?, reader.u32()?);
@@ -274,12 +288,23 @@ impl Relay {
                 Ok(Seen::Request { channel, in_session, request: Request::read(reader)? })
             }
             message::CHANNEL_CLOSE => Ok(match self.channels.close(channel, from) {
-                Some(channel) => Seen::Closed { channel },
+                Some(channel) => {
+                    self.forget_dismissal(channel.id);
+                    Seen::Closed { channel }
+                }
                 None => Seen::Other,
             }),
             _ => Ok(Seen::Other),
         }
     }
+}
+
+/// The number of the channel that a message is about.
+fn recipient(payload: &[u8]) -> Option<u32> {
+    let mut reader = Reader::new(payload);
+    let number = reader.u8().ok()?;
+    let about_one = (message::CHANNEL_OPEN_CONFIRMATION..=message::CHANNEL_FAILURE).contains(&number);
+    about_one.then(|| reader.u32().ok()).flatten()
 }
 
 /// Either kind of problem while a message is read.

@@ -117,6 +117,7 @@ mod tests {
             (RecordEvent::AgentForward { channel }, true),
             (RecordEvent::X11Forward { channel }, true),
             (RecordEvent::SshInForward { channel }, true),
+            (RecordEvent::ForwardInspected { channel, session: "s".into(), target: "t".into() }, true),
             (RecordEvent::InputOmitted { channel }, true),
             (RecordEvent::RemoteForward { listen: "::".into(), port: None }, false),
             (RecordEvent::ChannelClosed { channel, client_bytes: 1, target_bytes: 2 }, true),

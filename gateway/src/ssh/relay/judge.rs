@@ -22,10 +22,14 @@ pub(super) enum Fate {
     RefuseOpen,
     /// A request that its receiver is made to refuse.
     RefuseRequest,
+    /// A request for this program, which its receiver is made to refuse; the user is told so.
+    RefuseProgram(&'static str),
     /// A request that its receiver does not see, unless a reply is due.
     Conceal,
     /// A reply to us.
     Keep,
+    /// The reply to such a program, on this channel.
+    Dismiss(ChannelId),
     /// Data in whose place the user is told that the channel carries no SSH.
     CutSsh,
 }
@@ -61,6 +65,10 @@ pub(super) fn judge(from: Side, seen: Seen<'_>, permissions: SshPermissions) -> 
     match seen {
         Seen::Open { channel, kind } => open(from, channel, kind, permissions),
         Seen::OpenFailed { channel } => tell(Some(events::never_opened(channel))),
+        Seen::Dismissed { channel } => {
+            let fate = Fate::Dismiss(channel);
+            Judged { fate, if_refused: fate, event: None }
+        }
         Seen::Request { channel, in_session, request } => match from {
             Side::Downstream => match misplaced(request).filter(|_| !in_session) {
                 Some(what) => refused(Fate::RefuseRequest, Some(channel), what),
@@ -148,7 +156,11 @@ fn asked_of_target(channel: ChannelId, request: Request<'_>, permissions: SshPer
         | Request::Other { .. } => None,
     };
     match withheld {
-        Some(what) => refused(Fate::RefuseRequest, Some(channel), what),
+        Some(what) => {
+            let program = matches!(request, Request::Exec { .. });
+            let fate = if program { Fate::RefuseProgram(what) } else { Fate::RefuseRequest };
+            refused(fate, Some(channel), what)
+        }
         None => ask(Fate::RefuseRequest, events::asked(channel, request)),
     }
 }
@@ -211,9 +223,9 @@ mod tests {
         let granted = SshPermissions { file_transfer: upload, ..NONE };
         for (command, fate) in [
             (&b"scp -t x"[..], Fate::Forward),
-            (b"scp -f x", Fate::RefuseRequest),
+            (b"scp -f x", Fate::RefuseProgram("download by scp")),
             (b"rsync --server . x", Fate::Forward),
-            (b"rsync --server --sender . x", Fate::RefuseRequest),
+            (b"rsync --server --sender . x", Fate::RefuseProgram("download by rsync")),
             (b"/usr/lib/sftp-server", Fate::Forward),
             (b"cat x", Fate::Forward),
         ] {

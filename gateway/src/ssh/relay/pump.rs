@@ -15,7 +15,8 @@ use portreeve_core::infrastructure::SshPermissions;
 use portreeve_core::record::RecordEvent;
 use portreeve_ssh::message;
 use portreeve_ssh::relay::{
-    Channel, ChannelId, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request, window_adjust,
+    Channel, ChannelId, Dismissal, OpenKind, Relay, Request, Seen, Side, refused_open, refused_request,
+    window_adjust,
 };
 use portreeve_ssh::text::TerminalText;
 use portreeve_ssh::transport::{Event, Transport};
@@ -288,6 +289,15 @@ impl<O: SessionObserver> Lane<'_, O> {
         }
     }
 
+    /// Tells the user why a program was refused, in place of the target's reply, and leaves its channel at the target.
+    fn dismiss(&mut self, channel: ChannelId, reply: Range<usize>) -> Result<(), Halt> {
+        let dismissal = self.channels.dismissed(channel).map_err(|error| Halt::Receiver(error.into()))?;
+        let Some(Dismissal { downstream, upstream }) = dismissal else { return self.pass(reply) };
+        let told = downstream.iter().try_for_each(|message| self.to.transport.send(&[message]));
+        told.map_err(|error| Halt::Receiver(error.into()))?;
+        self.from.transport.send(&[&upstream]).map_err(|error| Halt::Sender(error.into()))
+    }
+
     /// Answers a keep-alive in place of the receiving side if that exchanges keys; whether it did.
     fn answer_keep_alive(&mut self, range: Range<usize>) -> Result<bool, Halt> {
         if self.to.transport.can_send() || !self.from.transport.can_send() {
@@ -322,7 +332,11 @@ impl<O: SessionObserver> Lane<'_, O> {
                 let reply = refused_open(self.channels, self.side, payload, &text).map_err(unreadable)?;
                 self.from.transport.send(&[&reply]).map_err(|error| Halt::Sender(error.into()))
             }
-            Fate::RefuseRequest => {
+            Fate::RefuseRequest | Fate::RefuseProgram(_) => {
+                if let Fate::RefuseProgram(what) = fate {
+                    let text = TerminalText::new(&format!("portreeve: {what} is {NOT_GRANTED}"));
+                    self.channels.dismiss(payload, text);
+                }
                 let request = refused_request(payload).map_err(unreadable)?;
                 self.to.transport.send(&[&request]).map_err(|error| Halt::Receiver(error.into()))
             }
@@ -331,6 +345,7 @@ impl<O: SessionObserver> Lane<'_, O> {
                 self.to.transport.send(&[&refusal]).map_err(|error| Halt::Receiver(error.into()))
             }
             Fate::Keep => Ok(()),
+            Fate::Dismiss(channel) => self.dismiss(channel, range),
             Fate::Conceal => {
                 let request = refused_request(payload).map_err(unreadable)?;
                 // Only who wants a reply must get one.

@@ -183,12 +183,28 @@ impl ChannelTable {
         }
     }
 
-    /// `from` replied on a channel that the other side calls `number`.
-    pub(super) fn answered(&mut self, from: Side, number: u32) {
-        if let Some(channel) = self.find(from.other(), number).and_then(|id| self.channels.get_mut(&id)) {
-            let half = channel.half(from);
-            half.owes = half.owes.saturating_sub(1);
+    /// `from` replied on a channel that the other side calls `number`; which one.
+    pub(super) fn answered(&mut self, from: Side, number: u32) -> Option<ChannelId> {
+        let id = self.find(from.other(), number)?;
+        let half = self.channels.get_mut(&id)?.half(from);
+        half.owes = half.owes.saturating_sub(1);
+        Some(id)
+    }
+
+    /// Replies on a channel that the target owes.
+    pub(super) fn owed_by_upstream(&self, id: ChannelId) -> u32 {
+        self.get(id).map_or(0, |channel| channel.upstream.owes)
+    }
+
+    /// Closes a channel in place of the user's side; yields the user's number and the target's, unless a side has
+    /// closed it.
+    pub(super) fn leave(&mut self, id: ChannelId) -> Option<(u32, u32)> {
+        let channel = self.channels.get_mut(&id)?;
+        if channel.downstream.closed || channel.upstream.closed {
+            return None;
         }
+        channel.downstream.closed = true;
+        Some((channel.downstream.number?, channel.upstream.number?))
     }
 
     /// What the other side calls the channel that `by` calls `number`, if `by` would answer a request on it

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: what the bytes are.
 
-use super::{ChannelId, Relay, RelayError, SeeError, Side, channel_data, window_adjust};
+use super::{ChannelId, Relay, RelayError, SeeError, Side, channel_data, recipient, window_adjust};
 use crate::message;
 use crate::wire::{PayloadTooLong, Reader, WireError, put_u32};
 
@@ -211,14 +211,6 @@ impl Asked {
         reader.string()?;
         Ok(Self { recipient: reader.u32()?, may_send: reader.u32()?, max_packet: reader.u32()? })
     }
-}
-
-/// The number of the channel that a message is about.
-fn recipient(payload: &[u8]) -> Option<u32> {
-    let mut reader = Reader::new(payload);
-    let number = reader.u8().ok()?;
-    let about_one = (message::CHANNEL_OPEN_CONFIRMATION..=message::CHANNEL_FAILURE).contains(&number);
-    about_one.then(|| reader.u32().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -98,13 +98,13 @@ impl Relay {
 }
 
 /// A request that wants a reply.
-struct Asked<'a> {
-    scope: Scope,
+pub(super) struct Asked<'a> {
+    pub(super) scope: Scope,
     name: &'a [u8],
 }
 
 /// What a request is about, and so where its reply has its place.
-enum Scope {
+pub(super) enum Scope {
     /// The whole connection.
     Connection,
     /// The channel that the receiver calls so.
@@ -113,7 +113,7 @@ enum Scope {
 
 impl<'a> Asked<'a> {
     /// None for what is no request or wants no reply.
-    fn read(payload: &'a [u8]) -> Result<Option<Self>, WireError> {
+    pub(super) fn read(payload: &'a [u8]) -> Result<Option<Self>, WireError> {
         let mut reader = Reader::new(payload);
         let scope = match reader.u8()? {
             message::GLOBAL_REQUEST => Scope::Connection,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::recordings::{events, recordings};
 use super::{Check, policy};
 use crate::beds::{Beds, own};
-use crate::ssh::{LIMIT, TARGET, noise, scratch, sha256};
+use crate::ssh::{LIMIT, Standing, TARGET, noise, scratch, sha256, ssh};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::new("files_are_told_by_name_bytes_hash_and_result", told),
@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("upload_alone_lets_no_file_out", upload_alone),
     Check::new("download_alone_changes_no_file", download_alone),
     Check::new("without_either_right_no_file_moves", neither),
+    Check::new("a_refused_program_says_why_and_costs_a_shared_connection_nothing", shared),
 ];
 
 /// A testbed, a directory of its client, and the home of the login at the target.
@@ -196,6 +197,14 @@ fn ensure_denied(finished: &Finished, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// That a program of the user's failed and showed why.
+fn ensure_told(finished: &Finished, what: &str) -> Result<()> {
+    ensure!(finished.ending() != "exit 0", "{what} succeeded");
+    let told = format!("portreeve: {what} is not granted by the policy of this gateway");
+    ensure!(finished.err().contains(&told), "{what} says {:?}", finished.err());
+    Ok(())
+}
+
 fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
@@ -216,9 +225,8 @@ fn upload_alone(_: &Beds) -> Result<()> {
     ensure!(place.only_file("down")?["result"] == "refused");
     let finished = place.psftp("get down\nput up\n")?;
     ensure!(finished.out().contains("permission denied"), "{}{}", finished.out(), finished.err());
-    for finished in [place.scp(&["-O", &target("down"), "down"])?, place.rsync(&target("down"), "down")?] {
-        ensure!(finished.ending() != "exit 0", "a download succeeded: {}", finished.err());
-    }
+    ensure_told(&place.scp(&["-O", &target("down"), "down"])?, "download by scp")?;
+    ensure_told(&place.rsync(&target("down"), "down")?, "download by rsync")?;
     let refused = place.events("refused")?;
     ensure!(refused.iter().any(|event| event["what"] == "download by rsync"), "{refused:?}");
     ensure!(!is_there(&place.here.join("down")), "a file came out");
@@ -250,9 +258,8 @@ fn download_alone(_: &Beds) -> Result<()> {
     place.sftp("get down\n")?.success()?;
     place.moved("sftp", "down", DOWN)?;
     ensure_denied(&place.scp(&["up", &target("up")])?, "scp")?;
-    for finished in [place.scp(&["-O", "up", &target("up")])?, place.rsync("up", &target("up"))?] {
-        ensure!(finished.ending() != "exit 0", "an upload succeeded: {}", finished.err());
-    }
+    ensure_told(&place.scp(&["-O", "up", &target("up")])?, "upload by scp")?;
+    ensure_told(&place.rsync("up", &target("up"))?, "upload by rsync")?;
     ensure!(listing(&place)? == before, "something changed at the target");
     place.clear()?;
     place.scp(&["-O", &target("down"), "down"])?.success()?;
@@ -267,5 +274,26 @@ fn neither(_: &Beds) -> Result<()> {
     ensure!(!is_there(&place.here.join("down")) && !is_there(&place.there.join("up")), "a file moved");
     let files = place.events("file-transfer")?;
     ensure!(files.len() == 2 && files.iter().all(|file| file["result"] == "refused"), "{files:?}");
+    Ok(())
+}
+
+fn shared(_: &Beds) -> Result<()> {
+    let place = Place::new(Some(""))?;
+    let socket = place.here.join("socket").display().to_string();
+    let mut standing = Standing::start(&place.bed, "refused", &["-M", "-S", &socket, TARGET])?;
+    standing.until("the shared connection", || Path::new(&socket).exists().then_some(()))?;
+    let over = |words: &[&str]| ssh(&place.bed, &[&["-S", &socket, TARGET], words].concat());
+    let line = "portreeve: download by scp is not granted by the policy of this gateway\r\n";
+    for _ in 0..10 {
+        let refused = over(&["scp -f down"])?;
+        ensure!(refused.ending() == "exit 1" && refused.err() == line, "{refused:?}");
+        ensure!(refused.stdout.is_empty(), "{refused:?}");
+        ensure!(over(&["echo still here"])?.success()? == "still here\n", "the connection is disturbed");
+    }
+    // With a connection of its own, and at a terminal.
+    for options in [&[][..], &["-tt"]] {
+        let refused = ssh(&place.bed, &[options, &[TARGET, "scp -f down"]].concat())?;
+        ensure!(refused.ending() == "exit 1" && refused.err().contains(line.trim_end()), "{refused:?}");
+    }
     Ok(())
 }
