@@ -14,6 +14,7 @@ use portreeve_core::record::Source;
 use super::*;
 
 mod sessions;
+mod shipping;
 mod verify;
 mod watch;
 

@@ -26,6 +26,7 @@ use portreeve_core::manifest::{Manifest, TrustedKeys};
 use serde_json::json;
 
 use super::Console;
+use super::progress::Progress;
 use super::recipient::read_private_key;
 use crate::audit;
 use crate::cli::print::without_controls;
@@ -105,11 +106,17 @@ pub(super) fn verify(args: &VerifyArgs, console: &mut Console<'_>) -> anyhow::Re
         }
         let names = session_names(&args.directory).with_context(unreadable)?;
         let new: Vec<OsString> = names.into_iter().filter(|name| !seen.contains(name)).collect();
+        let mut progress = Progress::new("sessions", console.err_is_terminal);
+        let (mut done, all) = (0, new.len() as u64);
         let vanished = verify_all(&verifier, &new, |verdict| {
             tally.add(&verdict);
             chains.add(&verdict);
-            report(&verdict, console)
+            progress.clear(console.err)?;
+            report(&verdict, console)?;
+            done += 1;
+            progress.at(done, all, console.err)
         })?;
+        progress.clear(console.err)?;
         seen.extend(new.into_iter().filter(|name| !vanished.contains(name)));
         chains.read_deletions(&args.directory).with_context(unreadable)?;
         findings = chains.findings(args.from);
