@@ -72,10 +72,15 @@ impl Netns {
     /// # Errors
     /// When nobody answers within five seconds.
     pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
-        self.enter(|| {
-            TcpStream::connect_timeout(&to, Duration::from_secs(5))
-                .with_context(|| format!("connect to {to}"))
-        })
+        self.connect_within(to, Duration::from_secs(5))
+    }
+
+    /// Connects from inside the namespace, to somebody who may be busy.
+    ///
+    /// # Errors
+    /// When nobody answers within `limit`.
+    pub fn connect_within(&self, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+        self.enter(|| TcpStream::connect_timeout(&to, limit).with_context(|| format!("connect to {to}")))
     }
 
     /// Writes a kernel parameter of the namespace, as `net/ipv4/ip_forward`.

@@ -50,15 +50,18 @@ impl RawClient {
     /// # Errors
     /// When the log-in fails.
     pub fn connect_to(bed: &Testbed, address: SocketAddr, login: &str) -> Result<Self> {
-        Self::connect_within(bed, address, login, LIMIT)
+        Self::over(bed.client_netns().connect(address)?, bed, login, LIMIT)
     }
 
-    /// As [`Self::connect_to`], where each message, from the first on, may take as long as `limit`.
+    /// As [`Self::connect`], where the connection and each message may take as long as `limit`.
     ///
     /// # Errors
     /// When the log-in fails.
-    pub fn connect_within(bed: &Testbed, address: SocketAddr, login: &str, limit: Duration) -> Result<Self> {
-        let stream = bed.client_netns().connect(address)?;
+    pub fn connect_within(bed: &Testbed, login: &str, limit: Duration) -> Result<Self> {
+        Self::over(bed.client_netns().connect_within(at(TARGET4, SSH_PORT), limit)?, bed, login, limit)
+    }
+
+    fn over(stream: TcpStream, bed: &Testbed, login: &str, limit: Duration) -> Result<Self> {
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
         let mut client = Self { transport: Transport::new(Role::Client, Config::default())?, stream, limit };

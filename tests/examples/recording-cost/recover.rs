@@ -31,6 +31,8 @@ pub(super) fn measure(directory: &Path, files: usize) -> Result<()> {
             fs::write(session.join(LogName::Channel(ChannelNumber(channel)).segment(0).to_string()), &file)?;
         }
     }
+    // A crash leaves what was on the disk; what was just made must not be waited for.
+    nix::unistd::sync();
     for (what, left) in [("all left by a crash", sessions), ("all finished", 0)] {
         let began = Instant::now();
         let opened = Spool::open_signed(&spool, Arc::new(AuditChain::open(&state)?))?;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use portreeve_tests::raw_client::{Message, RawClient};
 use portreeve_tests::server::accounts::LOGIN;
-use portreeve_tests::topology::{SSH_PORT, TARGET4, at};
 
 use super::figures::{Figures, Unit};
 use super::loss::{Expected, missing};
@@ -70,8 +69,7 @@ fn crowd(scene: &Scene, way: Way, sessions: usize) -> Result<(f64, f64)> {
 }
 
 fn session(scene: &Scene, way: Way) -> Result<()> {
-    let address = at(TARGET4, SSH_PORT);
-    let mut client = RawClient::connect_within(scene.bed(way)?, address, LOGIN, PATIENCE)?;
+    let mut client = RawClient::connect_within(scene.bed(way)?, LOGIN, PATIENCE)?;
     let channel = client.open_session(0, 1 << 21, 1 << 15)?;
     let command = format!("exec head -c {BYTES} {}", scene.files().join("noise").display());
     client.send(&Message::request(channel, "exec", true)?.string(command)?)?;
