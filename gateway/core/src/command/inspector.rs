@@ -68,6 +68,9 @@ impl ChannelInspector for TerminalInspector {
     }
 
     fn packets(&mut self, batch: Batch, now: u64, found: &mut Vec<RecordEvent>) -> Batch {
+        // Where no input waits and none comes, as in a flood, all of it is kept as it is.
+        let all =
+            self.reader.holds_nothing() && batch.packets().all(|packet| packet.source == Source::Target);
         let mut kept = Packer::default();
         for packet in batch.packets() {
             if let Some(due) = self.reader.deadline().filter(|due| *due < packet.elapsed) {
@@ -82,7 +85,9 @@ impl ChannelInspector for TerminalInspector {
                 Source::Target => {
                     let outcome = self.reader.target(packet.elapsed, packet.data);
                     self.told(outcome, packet.elapsed, &mut kept, found);
-                    kept.push(packet);
+                    if !all {
+                        kept.push(packet);
+                    }
                 }
             }
         }
@@ -90,7 +95,7 @@ impl ChannelInspector for TerminalInspector {
             let outcome = self.reader.quiet(now);
             self.told(outcome, now, &mut kept, found);
         }
-        kept.take(Vec::new())
+        if all { batch } else { kept.take(Vec::new()) }
     }
 
     fn deadline(&self) -> Option<u64> {
@@ -129,6 +134,29 @@ mod tests {
             format!("{} {:?} {}", packet.elapsed, packet.source, packet.data.escape_ascii())
         };
         (batch.packets().chain(end.packets()).map(shown).collect(), found)
+    }
+
+    #[test]
+    fn output_alone_is_kept_as_it_is_and_what_was_held_comes_before_it() {
+        let mut inspector = TerminalInspector::new(ChannelNumber(3), 80, 24, InputRules::default());
+        let (mut packer, mut found) = (Packer::default(), Vec::new());
+        let mut look = |pieces: &[(u64, Source, &[u8])]| {
+            for (elapsed, source, data) in pieces {
+                packer.push(Packet { source: *source, code: 0, elapsed: *elapsed, data });
+            }
+            let batch = inspector.packets(packer.take(Vec::new()), 50, &mut found);
+            let shown = |packet: Packet<'_>| (packet.source, packet.data.escape_ascii().to_string());
+            batch.packets().map(shown).collect::<Vec<_>>()
+        };
+        let output = |text: &str| (Source::Target, text.to_owned());
+        assert_eq!(
+            look(&[(1, Source::Target, b"y"), (2, Source::Target, b"$ ")]),
+            [output("y"), output("$ ")]
+        );
+        assert_eq!(look(&[(3, Source::Client, b"l")]), []);
+        let echoed = look(&[(4, Source::Target, b"l"), (5, Source::Target, b"s")]);
+        assert_eq!(echoed, [(Source::Client, "l".to_owned()), output("l"), output("s")]);
+        assert_eq!(look(&[(6, Source::Target, b"y")]), [output("y")]);
     }
 
     const DIALOGUE: &[(u64, Source, &str)] = &[

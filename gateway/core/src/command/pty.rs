@@ -89,6 +89,11 @@ impl PtyReader {
         self.outcome(&[])
     }
 
+    /// Whether no input waits, so that none comes out of a later call unless more is sent.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.model.hold.is_empty()
+    }
+
     /// When [`PtyReader::quiet`] is due if nothing comes.
     pub fn deadline(&self) -> Option<u64> {
         let hold = (!self.model.hold.is_empty()).then(|| self.model.hold.latest().saturating_add(MOST_WAIT));
