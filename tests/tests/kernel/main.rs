@@ -60,7 +60,6 @@ const IN_MACHINES: &[&str] = &[
     "fast_path_treats_frames_as_the_stack_does",
     "fast_path_leaves_targets_intercepted_and_closed",
     "fast_path_is_refused_beside_a_firewall",
-    "fast_path_takes_tags_off_and_puts_them_on",
 ];
 
 fn main() -> ExitCode {
