@@ -271,6 +271,52 @@ mod tests {
         (path, log)
     }
 
+    /// An event with everything in it.
+    fn full() -> AccessEvent {
+        let id = "0191e2a0-7c1d-7000-8000-0123456789ab";
+        AccessEvent {
+            time: "2026-01-02T03:04:05.678901Z".to_owned(),
+            started: "2026-01-02T03:04:04Z".to_owned(),
+            session: id.to_owned(),
+            outer_session: Some(id.to_owned()),
+            client: "192.0.2.1:40000".to_owned(),
+            ingress_interface: Some("lan0".to_owned()),
+            target: "[2001:db8::1]:22".to_owned(),
+            dialled_from: Some("192.0.2.9:50000".to_owned()),
+            hostname: Some("db1".to_owned()),
+            email: Some("alice@example.com".to_owned()),
+            login: Some("root".to_owned()),
+            generation: 1,
+            network_policy: Some("audit".to_owned()),
+            granted_by: vec!["servers/staff".to_owned()],
+            host_key: Some(format!("SHA256:{}", "A".repeat(43))),
+            host_key_verdict: Some("known"),
+            legacy_algorithms: vec!["ssh-rsa"],
+            certificate_serial: Some(1),
+            unrecorded: true,
+            outcome: "closed",
+            reason: "closed by the user".to_owned(),
+            duration_ms: 1,
+            client_bytes: 1,
+            target_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn the_schema_has_the_fields_of_an_event_and_requires_those_that_are_always_there() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/access-event.schema.json")).unwrap();
+        let fields = |event: &AccessEvent| {
+            let event = serde_json::to_value(event).unwrap();
+            event.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>()
+        };
+        let described = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields(&full()), described);
+        let required =
+            schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+        assert_eq!(fields(&AccessEvent::default()), required.collect());
+    }
+
     #[tokio::test]
     async fn rotation_goes_on_in_a_new_file() {
         let dir = tempfile::tempdir().unwrap();

@@ -45,6 +45,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "procps", program: Some("ps") },
     Package { name: "putty-tools", program: Some("plink") },
     Package { name: "python3", program: Some("python3") },
+    Package { name: "python3-jsonschema", program: None },
     Package { name: "rsync", program: Some("rsync") },
     Package { name: "rsyslog", program: Some("rsyslogd") },
     Package { name: "rsyslog-gnutls", program: None },

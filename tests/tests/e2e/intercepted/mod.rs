@@ -3,6 +3,7 @@
 //! Cases that only look use the shared testbed; those that change policy, server or daemon start
 //! one of their own.
 
+mod access_schema;
 mod accounting;
 mod alerts;
 mod audit;
@@ -75,6 +76,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         host_certificates::CHECKS,
         early::CHECKS,
         accounting::CHECKS,
+        access_schema::CHECKS,
         lifecycle::CHECKS,
         takeover::CHECKS,
         interfaces::CHECKS,
