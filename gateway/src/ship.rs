@@ -6,6 +6,7 @@
 //! that has the lock. Deliberately absent: what files hold.
 
 mod board;
+mod bucket;
 mod connection;
 mod failure;
 mod http;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::board::Board;
+pub use self::bucket::{Bucket, BucketEntry, BucketFile};
 use self::connection::{Connection, Slot};
 pub use self::failure::{ConnectError, ShipError};
 use self::keeper::Keeper;

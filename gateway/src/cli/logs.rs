@@ -10,6 +10,7 @@ mod export;
 mod filter;
 mod follow;
 mod lines;
+mod location;
 mod ls;
 mod plain_text;
 mod progress;

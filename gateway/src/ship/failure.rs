@@ -36,6 +36,9 @@ pub enum ConnectError {
     /// The library for object stores refuses what is configured.
     #[error("the destination cannot be used")]
     Store(#[source] Box<object_store::Error>),
+    /// The operating system gives no threads.
+    #[error("no threads can be had")]
+    Threads(#[source] io::Error),
     /// The library for HTTP refuses what is configured.
     #[error("the destination cannot be used")]
     Http(#[source] reqwest::Error),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
@@ -51,38 +51,8 @@ pub(super) struct Store {
 impl Store {
     /// A bucket; reads its credentials.
     pub(super) fn s3(s3: &S3) -> Result<Self, ConnectError> {
-        let credentials = secret_file::read(&s3.credentials_file)?;
-        let text =
-            str::from_utf8(&credentials).map_err(|_| ConnectError::Text(s3.credentials_file.clone()))?;
-        let credentials = S3Credentials::parse(text)
-            .map_err(|source| ConnectError::Credentials { path: s3.credentials_file.clone(), source })?;
-        let mut client = ClientOptions::new()
-            .with_allow_http(s3.allow_http)
-            .with_connect_timeout(CONNECT_LIMIT)
-            .with_read_timeout(SILENCE_LIMIT)
-            .with_timeout(REQUEST_LIMIT);
-        if let Some(path) = &s3.ca_file {
-            for certificate in certificates(path)? {
-                client = client.with_root_certificate(certificate);
-            }
-        }
         let once = RetryConfig { max_retries: 0, retry_timeout: REQUEST_LIMIT, ..RetryConfig::default() };
-        let mut builder = AmazonS3Builder::new()
-            .with_client_options(client)
-            .with_retry(once)
-            .with_allow_http(s3.allow_http)
-            .with_bucket_name(&s3.bucket)
-            .with_region(&s3.region)
-            .with_checksum_algorithm(Checksum::SHA256)
-            .with_access_key_id(credentials.access_key_id)
-            .with_secret_access_key(credentials.secret_access_key.as_str());
-        if let Some(endpoint) = &s3.endpoint {
-            builder = builder.with_endpoint(endpoint);
-        }
-        if let Some(token) = &credentials.session_token {
-            builder = builder.with_token(token.as_str());
-        }
-        let store = builder.build().map_err(|source| ConnectError::Store(Box::new(source)))?;
+        let store = s3_store(s3, once)?;
         Ok(Self { store: Arc::new(store), prefix: s3.prefix.clone(), confirm: s3.confirm, directory: None })
     }
 
@@ -211,6 +181,40 @@ impl Store {
             cleared => cleared.map_err(ShipError::Directory),
         }
     }
+}
+
+/// A bucket as the library sees it; reads its credentials.
+pub(super) fn s3_store(s3: &S3, retry: RetryConfig) -> Result<AmazonS3, ConnectError> {
+    let credentials = secret_file::read(&s3.credentials_file)?;
+    let text = str::from_utf8(&credentials).map_err(|_| ConnectError::Text(s3.credentials_file.clone()))?;
+    let credentials = S3Credentials::parse(text)
+        .map_err(|source| ConnectError::Credentials { path: s3.credentials_file.clone(), source })?;
+    let mut client = ClientOptions::new()
+        .with_allow_http(s3.allow_http)
+        .with_connect_timeout(CONNECT_LIMIT)
+        .with_read_timeout(SILENCE_LIMIT)
+        .with_timeout(REQUEST_LIMIT);
+    if let Some(path) = &s3.ca_file {
+        for certificate in certificates(path)? {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    let mut builder = AmazonS3Builder::new()
+        .with_client_options(client)
+        .with_retry(retry)
+        .with_allow_http(s3.allow_http)
+        .with_bucket_name(&s3.bucket)
+        .with_region(&s3.region)
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_access_key_id(credentials.access_key_id)
+        .with_secret_access_key(credentials.secret_access_key.as_str());
+    if let Some(endpoint) = &s3.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(token) = &credentials.session_token {
+        builder = builder.with_token(token.as_str());
+    }
+    builder.build().map_err(|source| ConnectError::Store(Box::new(source)))
 }
 
 async fn read(file: &SourceFile, offset: u64) -> Result<bytes::Bytes, ShipError> {

@@ -104,7 +104,7 @@ impl Bed {
 }
 
 /// The chain of the gateway that has the spool.
-fn chain(spool: &Path) -> Arc<AuditChain> {
+pub(crate) fn chain(spool: &Path) -> Arc<AuditChain> {
     Arc::new(AuditChain::open(&spool.with_file_name("state")).unwrap())
 }
 

@@ -9,6 +9,7 @@
 mod bed;
 mod http;
 mod process;
+mod read;
 mod s3;
 mod syslog;
 mod tls;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         })
         .with_ignored_flag(true)
     };
-    let trials =
-        s3::TESTS.iter().chain(http::TESTS).chain(syslog::TESTS).chain(tls::TESTS).map(trial).collect();
+    let tests = [s3::TESTS, read::TESTS, http::TESTS, syslog::TESTS, tls::TESTS];
+    let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

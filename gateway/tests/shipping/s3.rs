@@ -25,7 +25,7 @@ const BUCKET: &str = "recordings";
 
 /// A running S3 server; killed when dropped.
 pub(crate) struct Server {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     pub(crate) port: u16,
     child: Child,
 }
@@ -37,7 +37,7 @@ impl Server {
         Self { root: root.to_owned(), port, child: spawn(root, port) }
     }
 
-    fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
@@ -51,7 +51,7 @@ impl Server {
     }
 
     /// Where a session is.
-    fn session(&self, name: &str) -> PathBuf {
+    pub(crate) fn session(&self, name: &str) -> PathBuf {
         self.root.join(BUCKET).join("gateway-1").join(name)
     }
 }

@@ -3,11 +3,11 @@
 //! Owns how they are found: by the names of docs/log-format.md, "A session", at most [`MAX_DEPTH`] directories deep.
 //! Symbolic links are not followed.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use portreeve_core::utc::UtcTime;
+
+use super::location::{Kind, Location};
 
 /// How far below the directory sessions are looked for; shipped copies may be sorted by gateway and day.
 const MAX_DEPTH: usize = 5;
@@ -16,9 +16,9 @@ const MAX_DEPTH: usize = 5;
 const PART: &str = ".part";
 
 /// A session's directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct SessionDirectory {
-    pub(super) path: PathBuf,
+    pub(super) path: Location,
     /// By the gateway's clock, in whole milliseconds.
     pub(super) started: UtcTime,
     /// The session's id.
@@ -28,22 +28,22 @@ pub(super) struct SessionDirectory {
 }
 
 /// A directory that cannot be listed, and why.
-pub(super) type Unlisted = (PathBuf, io::Error);
+pub(super) type Unlisted = (Location, io::Error);
 
 /// The sessions below `root`, in the order they started, and the directories that cannot be listed.
 ///
 /// # Errors
 /// When `root` itself cannot be listed.
-pub(super) fn sessions(root: &Path) -> io::Result<(Vec<SessionDirectory>, Vec<Unlisted>)> {
+pub(super) fn sessions(root: &Location) -> io::Result<(Vec<SessionDirectory>, Vec<Unlisted>)> {
     // `.` has no name, and neither has a path that ends in `..`.
-    let named = if root.file_name().is_none() { fs::canonicalize(root)? } else { root.to_owned() };
+    let named = if root.file_name().is_none() { root.canonical()? } else { root.clone() };
     let mut unlisted = Vec::new();
     if let Some(session) = SessionDirectory::of(&named) {
-        fs::read_dir(root)?;
+        root.entries()?;
         return Ok((vec![session], unlisted));
     }
     let mut sessions = Vec::new();
-    let mut left = vec![(root.to_owned(), 0)];
+    let mut left = vec![(root.clone(), 0)];
     while let Some((directory, depth)) = left.pop() {
         let below = match directories(&directory) {
             Ok(below) => below,
@@ -67,7 +67,7 @@ pub(super) fn sessions(root: &Path) -> io::Result<(Vec<SessionDirectory>, Vec<Un
 
 impl SessionDirectory {
     /// What the name of a directory says; `None` where it is no session's.
-    fn of(path: &Path) -> Option<Self> {
+    fn of(path: &Location) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let finished = name.strip_suffix(PART);
         let (started, id) = finished.unwrap_or(name).split_once('-')?;
@@ -78,7 +78,7 @@ impl SessionDirectory {
             });
         let started = started.parse().ok().filter(|_| is_uuid)?;
         Some(Self {
-            path: path.to_owned(),
+            path: path.clone(),
             started: UtcTime::from_unix_millis(started),
             id: id.to_owned(),
             is_unfinished: finished.is_some(),
@@ -87,39 +87,39 @@ impl SessionDirectory {
 
     /// Bytes of all its files, those for other recipients included.
     pub(super) fn size(&self) -> io::Result<u64> {
-        let mut bytes = file_bytes(&self.path)?;
-        for directory in directories(&self.path)? {
-            bytes += file_bytes(&directory)?;
+        let mut bytes = 0;
+        for entry in self.path.entries()? {
+            match entry.kind {
+                Kind::File(size) => bytes += size,
+                Kind::Directory => {
+                    let inner = self.path.join(&entry.name).entries()?;
+                    bytes += inner
+                        .iter()
+                        .map(|entry| if let Kind::File(size) = entry.kind { size } else { 0 })
+                        .sum::<u64>();
+                }
+                Kind::Other => {}
+            }
         }
         Ok(bytes)
     }
 }
 
-fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-fn file_bytes(path: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            bytes += entry.metadata()?.len();
-        }
-    }
-    Ok(bytes)
+fn directories(path: &Location) -> io::Result<Vec<Location>> {
+    let directories = path.entries()?.into_iter().filter(|entry| entry.kind == Kind::Directory);
+    Ok(directories.map(|entry| path.join(&entry.name)).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    fn sessions(path: &Path) -> io::Result<(Vec<SessionDirectory>, Vec<Unlisted>)> {
+        super::sessions(&Location::local(path))
+    }
 
     const ID: &str = "5f0c7a52-31d2-4c3a-9d5e-0a1b2c3d4e5f";
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use portreeve_core::envelope::{Header, LogName, RecipientPrivateKey, SegmentName};
 use portreeve_core::record::ChannelNumber;
 
+use super::location::{BucketArgs, Location};
 use super::segments::{Log, logs_in};
 
 /// Arguments that name a channel.
@@ -15,7 +16,9 @@ pub(super) struct ChannelArgs {
     /// The channel of a session directory, where it has several terminals
     #[arg(long, value_name = "N")]
     channel: Option<u32>,
-    /// The directory of a session, or a channel's file
+    #[command(flatten)]
+    bucket: BucketArgs,
+    /// The directory of a session, or a channel's file; of this machine, or s3://BUCKET/PATH
     #[arg(value_name = "SESSION_DIR|FILE")]
     source: PathBuf,
 }
@@ -33,10 +36,11 @@ impl ChannelArgs {
     /// Finds the channel; of several, the only one with a terminal.
     pub(super) fn find(&self, key: &RecipientPrivateKey) -> anyhow::Result<Channel> {
         let unreadable = || format!("cannot read {}", self.source.display());
-        if !std::fs::metadata(&self.source).with_context(unreadable)?.is_dir() {
-            return self.file(key);
+        let source = self.bucket.locate(&self.source)?;
+        if !source.is_dir().with_context(unreadable)? {
+            return self.file(&source, key);
         }
-        let mut logs = logs_in(&self.source, key).with_context(unreadable)?;
+        let mut logs = logs_in(&source, key).with_context(unreadable)?;
         let events = logs.remove(&LogName::Events);
         let number = match self.channel {
             Some(number) => ChannelNumber(number),
@@ -49,20 +53,20 @@ impl ChannelArgs {
         Ok(Channel { log, header, events, number: Some(number) })
     }
 
-    fn file(&self, key: &RecipientPrivateKey) -> anyhow::Result<Channel> {
+    fn file(&self, source: &Location, key: &RecipientPrivateKey) -> anyhow::Result<Channel> {
         if self.channel.is_some() {
             bail!("--channel goes with the directory of a session; {} is a file", self.source.display());
         }
-        let log = Log::single(&self.source);
+        let log = Log::single(source);
         let header = log.header(key)?;
-        let name = self.source.file_name().and_then(|name| name.to_str()?.parse::<SegmentName>().ok());
+        let name = source.file_name().and_then(|name| name.to_str()?.parse::<SegmentName>().ok());
         let number = name.and_then(|name| match name.log {
             LogName::Channel(number) => Some(number),
             LogName::Events => None,
         });
-        let beside = self.source.parent().filter(|_| number.is_some());
+        let beside = number.map(|_| source.parent());
         // Without the events there are no commands to jump to; the channel can be read all the same.
-        let events = beside.and_then(|parent| logs_in(parent, key).ok()?.remove(&LogName::Events));
+        let events = beside.and_then(|parent| logs_in(&parent, key).ok()?.remove(&LogName::Events));
         Ok(Channel { log, header, events, number })
     }
 }

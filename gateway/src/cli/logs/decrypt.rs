@@ -16,6 +16,7 @@ use zip::ZipWriter;
 
 use super::Console;
 use super::lines::Lines;
+use super::location::{BucketArgs, Location};
 use super::recipient::read_private_key;
 use super::segments::{Log, LogReading, logs_in};
 use super::text_files::write_zip;
@@ -39,7 +40,9 @@ pub struct DecryptArgs {
     /// Where to write: a zip file, a directory, or - for standard output
     #[arg(long, value_name = "FILE.zip|DIR|-")]
     output: Option<PathBuf>,
-    /// Files of a recording, or directories of sessions
+    #[command(flatten)]
+    bucket: BucketArgs,
+    /// Files of a recording, or directories of sessions; of this machine, or s3://BUCKET/PATH
     #[arg(required = true, value_name = "FILE|SESSION_DIR")]
     inputs: Vec<PathBuf>,
 }
@@ -49,7 +52,7 @@ pub(super) fn decrypt(args: &DecryptArgs, console: &mut Console<'_>) -> anyhow::
     let mut outcome = ExitCode::SUCCESS;
     let mut recordings = Vec::new();
     for input in &args.inputs {
-        match recordings_of(input, &private_key) {
+        match args.bucket.locate(input).and_then(|input| recordings_of(&input, &private_key)) {
             Ok(found) => recordings.extend(found),
             Err(error) => {
                 console.problem(&format!("{error:#}"))?;
@@ -76,6 +79,8 @@ pub(super) fn decrypt(args: &DecryptArgs, console: &mut Console<'_>) -> anyhow::
 struct Recording {
     log: Log,
     session: Option<PathBuf>,
+    /// It is in a bucket.
+    is_remote: bool,
 }
 
 /// Where plaintext goes.
@@ -108,6 +113,9 @@ impl Destination {
             Self::Stdout => return Ok(None),
             Self::Beside if events => return Ok(None),
             Self::Zip(path) => return Ok(Some(path.clone())),
+            Self::Beside if recording.is_remote => {
+                bail!("{}: nothing is written into a bucket; give --output", recording.log.path.display())
+            }
             Self::Beside => {
                 let mut path = recording.log.path.clone().into_os_string();
                 path.push("-decrypted.zip");
@@ -125,17 +133,18 @@ impl Destination {
     }
 }
 
-fn recordings_of(input: &Path, private_key: &RecipientPrivateKey) -> anyhow::Result<Vec<Recording>> {
+fn recordings_of(input: &Location, private_key: &RecipientPrivateKey) -> anyhow::Result<Vec<Recording>> {
     let unreadable = || format!("cannot read {}", input.display());
-    if !fs::metadata(input).with_context(unreadable)?.is_dir() {
-        return Ok(vec![Recording { log: Log::single(input), session: None }]);
+    let is_remote = input.is_remote();
+    if !input.is_dir().with_context(unreadable)? {
+        return Ok(vec![Recording { log: Log::single(input), session: None, is_remote }]);
     }
     let logs = logs_in(input, private_key).with_context(unreadable)?;
     if logs.is_empty() {
         bail!("{} has no recordings (events.log, channel-0.log, ...)", input.display());
     }
-    let session = Some(fs::canonicalize(input).with_context(unreadable)?);
-    Ok(logs.into_values().map(|log| Recording { log, session: session.clone() }).collect())
+    let session = Some(input.canonical().with_context(unreadable)?.path().to_owned());
+    Ok(logs.into_values().map(|log| Recording { log, session: session.clone(), is_remote }).collect())
 }
 
 /// Decrypts one log and says what is wrong with it.

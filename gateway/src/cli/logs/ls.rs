@@ -13,6 +13,7 @@ use super::Console;
 use super::archive::{self, SessionDirectory};
 use super::filter::FilterArgs;
 use super::lines::read_events;
+use super::location::{BucketArgs, Location};
 use super::recipient::read_private_key;
 use super::segments::logs_in;
 use super::workers::{self, Report, Stopped};
@@ -33,8 +34,10 @@ pub struct LsArgs {
     key: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// A spool, a copy of one, or the directory of a session
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR|s3://BUCKET/PREFIX")]
     directory: PathBuf,
 }
 
@@ -71,7 +74,7 @@ pub(super) fn ls(args: &LsArgs, console: &mut Console<'_>) -> anyhow::Result<Exi
     if key.is_none() && args.filter.needs_key() {
         bail!("users, targets and logins are sealed: --key is needed to ask for them");
     }
-    let (sessions, mut is_good) = find(&args.directory, &args.filter, console)?;
+    let (sessions, mut is_good) = find(&args.bucket.locate(&args.directory)?, &args.filter, console)?;
     if !console.json {
         writeln!(console.out, "{}", head(key.is_some()))?;
     }
@@ -84,7 +87,7 @@ pub(super) fn ls(args: &LsArgs, console: &mut Console<'_>) -> anyhow::Result<Exi
 
 /// The sessions below `directory` that started when `filter` says, and whether all of it could be listed.
 pub(super) fn find(
-    directory: &std::path::Path,
+    directory: &Location,
     filter: &FilterArgs,
     console: &mut Console<'_>,
 ) -> anyhow::Result<(Vec<SessionDirectory>, bool)> {
@@ -121,7 +124,7 @@ fn list(
     let row = Row {
         session: session.id.clone(),
         started: session.started.to_string(),
-        directory: session.path.clone(),
+        directory: session.path.to_path(),
         size_bytes,
         unfinished: session.is_unfinished,
         inside: summary.map(Inside::from),

@@ -1,12 +1,13 @@
 //! Going through a sealed file, packet by packet, with little memory.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use portreeve_core::envelope::{Header, OpenError, Opener, Packet, RecipientPrivateKey};
 use thiserror::Error;
+
+use super::location::Location;
 
 const PIECE: usize = 64 * 1024;
 
@@ -34,7 +35,7 @@ pub(super) enum ReadingError {
 
 /// Passes on every packet that is intact.
 pub(super) fn read_packets(
-    path: &Path,
+    path: &Location,
     private_key: &RecipientPrivateKey,
     mut pass_on: impl FnMut(Packet<'_>) -> io::Result<()>,
 ) -> Result<Reading, ReadingError> {
@@ -42,12 +43,12 @@ pub(super) fn read_packets(
 }
 
 fn read_until(
-    path: &Path,
+    path: &Location,
     private_key: &RecipientPrivateKey,
     mut pass_on: impl FnMut(Packet<'_>) -> io::Result<ControlFlow<()>>,
 ) -> Result<Reading, ReadingError> {
-    let unreadable = |source| ReadingError::Read { path: path.into(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let unreadable = |source| ReadingError::Read { path: path.to_path(), source };
+    let mut file = path.open().map_err(unreadable)?;
     let mut opener = Opener::new(private_key);
     let mut piece = vec![0; PIECE];
     let mut packets = 0;
@@ -71,12 +72,15 @@ fn read_until(
     };
     match (opener.header().cloned(), damage) {
         (Some(header), damage) if packets > 0 || damage.is_none() => Ok(Reading { header, packets, damage }),
-        (_, Some(source)) => Err(ReadingError::Open { path: path.into(), source }),
-        (_, None) => Err(ReadingError::Open { path: path.into(), source: OpenError::TruncatedHeader }),
+        (_, Some(source)) => Err(ReadingError::Open { path: path.to_path(), source }),
+        (_, None) => Err(ReadingError::Open { path: path.to_path(), source: OpenError::TruncatedHeader }),
     }
 }
 
 /// The header of a file, once it is sure that something in it opens (or that it is intact and empty).
-pub(super) fn read_header(path: &Path, private_key: &RecipientPrivateKey) -> Result<Header, ReadingError> {
+pub(super) fn read_header(
+    path: &Location,
+    private_key: &RecipientPrivateKey,
+) -> Result<Header, ReadingError> {
     read_until(path, private_key, |_| Ok(ControlFlow::Break(()))).map(|reading| reading.header)
 }

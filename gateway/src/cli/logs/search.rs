@@ -21,6 +21,7 @@ use super::Console;
 use super::archive::SessionDirectory;
 use super::filter::FilterArgs;
 use super::lines::read_events;
+use super::location::BucketArgs;
 use super::ls::find;
 use super::plain_text::PlainText;
 use super::recipient::read_private_key;
@@ -59,8 +60,10 @@ pub struct SearchArgs {
     /// What to look for
     #[arg(value_name = "TEXT")]
     text: String,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// A spool, a copy of one, or the directory of a session
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR|s3://BUCKET/PREFIX")]
     directory: PathBuf,
 }
 
@@ -86,7 +89,7 @@ struct Search<'a> {
 #[derive(Serialize)]
 struct Match<'a> {
     session: &'a str,
-    directory: &'a std::path::Path,
+    directory: String,
     time: String,
     elapsed_us: u64,
     user: Option<&'a str>,
@@ -118,7 +121,7 @@ pub(super) fn search(args: &SearchArgs, console: &mut Console<'_>) -> anyhow::Re
         filter: &args.filter,
         json: console.json,
     };
-    let (sessions, all_listed) = find(&args.directory, &args.filter, console)?;
+    let (sessions, all_listed) = find(&args.bucket.locate(&args.directory)?, &args.filter, console)?;
     let is_good =
         workers::in_order(&sessions, console, "sessions", |session, report| search.session(session, report))?;
     Ok(if is_good && all_listed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -234,7 +237,7 @@ impl Search<'_> {
         let time = session.started.after(std::time::Duration::from_micros(position.elapsed_us));
         let found_at = Match {
             session: &session.id,
-            directory: &session.path,
+            directory: session.path.to_string(),
             time: time.to_string(),
             elapsed_us: position.elapsed_us,
             user: summary.email.as_deref(),

@@ -5,22 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use portreeve_core::envelope::{Header, LogName, OpenError, Packet, RecipientPrivateKey, SegmentName};
 
+use super::location::{Entry, Kind, Location};
 use super::reading::{ReadingError, read_header, read_packets};
 
 /// One log: the paths of its segments, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Log {
     /// Names the log.
     pub(super) path: PathBuf,
     /// Absent of a file that is read alone.
     name: Option<LogName>,
-    segments: Vec<PathBuf>,
+    segments: Vec<Location>,
     /// Segments before the last one that have no file.
     missing: Vec<PathBuf>,
 }
@@ -54,16 +54,19 @@ pub(super) fn set_of(directory: &Path, private_key: &RecipientPrivateKey) -> Pat
 /// # Errors
 /// Those of listing it.
 pub(super) fn logs_in(
-    directory: &Path,
+    directory: &Location,
     private_key: &RecipientPrivateKey,
 ) -> io::Result<BTreeMap<LogName, Log>> {
-    let set = set_of(directory, private_key);
-    let mut found: BTreeMap<LogName, BTreeMap<u32, PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(set)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).map(str::parse);
-        if let Some(Ok(SegmentName { log, segment })) = name {
-            found.entry(log).or_default().insert(segment, path);
+    let (mut set, mut entries) = (directory.clone(), directory.entries()?);
+    let id = private_key.recipient_key().id();
+    if entries.iter().any(|entry| entry.kind == Kind::Directory && entry.name == *id) {
+        set = directory.join(&id);
+        entries = set.entries()?;
+    }
+    let mut found: BTreeMap<LogName, BTreeMap<u32, Location>> = BTreeMap::new();
+    for Entry { name, .. } in entries {
+        if let Some(Ok(SegmentName { log, segment })) = name.to_str().map(str::parse) {
+            found.entry(log).or_default().insert(segment, set.join(&name));
         }
     }
     Ok(found.into_iter().map(|(name, segments)| (name, Log::of(directory, name, segments))).collect())
@@ -71,20 +74,21 @@ pub(super) fn logs_in(
 
 impl Log {
     /// A file that is read alone, whatever its name.
-    pub(super) fn single(path: &Path) -> Self {
-        Self { path: path.into(), name: None, segments: vec![path.into()], missing: Vec::new() }
+    pub(super) fn single(path: &Location) -> Self {
+        Self { path: path.to_path(), name: None, segments: vec![path.clone()], missing: Vec::new() }
     }
 
-    fn of(directory: &Path, name: LogName, segments: BTreeMap<u32, PathBuf>) -> Self {
+    fn of(directory: &Location, name: LogName, segments: BTreeMap<u32, Location>) -> Self {
+        let path_of = |number| directory.join(name.segment(number).to_string()).to_path();
         let mut missing = Vec::new();
         let mut next = 0;
         for segment in segments.keys() {
             // File names are anyone's: no more is told missing than there is.
             let gap = (next..*segment).take(segments.len());
-            missing.extend(gap.map(|number| directory.join(name.segment(number).to_string())));
+            missing.extend(gap.map(path_of));
             next = segment.saturating_add(1);
         }
-        let path = directory.join(name.segment(0).to_string());
+        let path = path_of(0);
         Self { path, name: Some(name), segments: segments.into_values().collect(), missing }
     }
 
@@ -134,7 +138,9 @@ impl Log {
                 Ok(segment) => {
                     opened = true;
                     reading.packets += segment.packets;
-                    reading.damage.extend(segment.damage.map(|damage| Damage::Broken(path.clone(), damage)));
+                    reading
+                        .damage
+                        .extend(segment.damage.map(|damage| Damage::Broken(path.to_path(), damage)));
                 }
                 Err(error @ ReadingError::PassOn(_)) => return Err(error),
                 Err(error) => reading.damage.push(Damage::Unreadable(error)),

@@ -13,7 +13,7 @@ mod session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -26,6 +26,7 @@ use portreeve_core::manifest::{Manifest, TrustedKeys};
 use serde_json::json;
 
 use super::Console;
+use super::location::{BucketArgs, Entry, Kind, Location};
 use super::progress::Progress;
 use super::recipient::read_private_key;
 use crate::audit;
@@ -69,8 +70,10 @@ pub struct VerifyArgs {
     /// Number that chains begin with, where what is before it was deleted on purpose
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     from: u64,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// A spool, a shipped copy of one, or one session
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR|s3://BUCKET/PREFIX")]
     directory: PathBuf,
 }
 
@@ -86,17 +89,17 @@ struct Tally {
 pub(super) fn verify(args: &VerifyArgs, console: &mut Console<'_>) -> anyhow::Result<ExitCode> {
     let mut chains = Chains::new(trusted(args)?);
     let private_key = args.key.as_deref().map(read_private_key).transpose()?;
-    let metadata = fs::metadata(&args.directory);
+    let directory = args.bucket.locate(&args.directory)?;
     let unreadable = || format!("cannot read {}", args.directory.display());
-    if !metadata.with_context(unreadable)?.is_dir() {
+    if !directory.is_dir().with_context(unreadable)? {
         bail!("{} is no directory", args.directory.display());
     }
-    if is_session(&args.directory) {
-        return verify_one(args, &chains, private_key.as_ref(), console);
+    if is_session(&directory).with_context(unreadable)? {
+        return verify_one(args, &directory, &chains, private_key.as_ref(), console);
     }
-    chains.read_heads(&args.directory, &args.head).with_context(unreadable)?;
+    chains.read_heads(&directory, &args.head).with_context(unreadable)?;
     let trusted = chains.trusted().clone();
-    let verifier = Verifier { root: &args.directory, trusted: &trusted, private_key: private_key.as_ref() };
+    let verifier = Verifier { root: &directory, trusted: &trusted, private_key: private_key.as_ref() };
     let mut tally = Tally::default();
     let mut seen = BTreeSet::new();
     let mut findings = Vec::new();
@@ -104,7 +107,7 @@ pub(super) fn verify(args: &VerifyArgs, console: &mut Console<'_>) -> anyhow::Re
         if round > 0 {
             thread::sleep(PAUSE);
         }
-        let names = session_names(&args.directory).with_context(unreadable)?;
+        let names = session_names(&directory).with_context(unreadable)?;
         let new: Vec<OsString> = names.into_iter().filter(|name| !seen.contains(name)).collect();
         let mut progress = Progress::new("sessions", console.err_is_terminal);
         let (mut done, all) = (0, new.len() as u64);
@@ -118,7 +121,7 @@ pub(super) fn verify(args: &VerifyArgs, console: &mut Console<'_>) -> anyhow::Re
         })?;
         progress.clear(console.err)?;
         seen.extend(new.into_iter().filter(|name| !vanished.contains(name)));
-        chains.read_deletions(&args.directory).with_context(unreadable)?;
+        chains.read_deletions(&directory).with_context(unreadable)?;
         findings = chains.findings(args.from);
         if findings.is_empty() && vanished.is_empty() {
             break;
@@ -139,19 +142,19 @@ pub(super) fn verify(args: &VerifyArgs, console: &mut Console<'_>) -> anyhow::Re
 /// One session alone: its files and its signature, and not its place in the chain.
 fn verify_one(
     args: &VerifyArgs,
+    directory: &Location,
     chains: &Chains,
     private_key: Option<&RecipientPrivateKey>,
     console: &mut Console<'_>,
 ) -> anyhow::Result<ExitCode> {
-    let directory = fs::canonicalize(&args.directory);
-    let directory = directory.with_context(|| format!("cannot read {}", args.directory.display()))?;
-    let root = directory.parent().unwrap_or(Path::new("/"));
+    let directory = directory.canonical().with_context(|| format!("cannot read {directory}"))?;
+    let root = &directory.parent();
     let mut chains = chains.clone();
     // A key that took over from a given one is known by the spool that the session lies in.
-    chains.read_heads(root, &args.head).with_context(|| format!("cannot read {}", root.display()))?;
+    chains.read_heads(root, &args.head).with_context(|| format!("cannot read {root}"))?;
     let verifier = Verifier { root, trusted: chains.trusted(), private_key };
     let name = directory.file_name().unwrap_or_default();
-    let verdict = verifier.verify(name).with_context(|| format!("{} is gone", directory.display()))?;
+    let verdict = verifier.verify(name).with_context(|| format!("{directory} is gone"))?;
     report(&verdict, console)?;
     Ok(if verdict.state() == State::Faulty { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -176,21 +179,17 @@ fn trusted(args: &VerifyArgs) -> anyhow::Result<TrustedKeys> {
     Ok(trusted)
 }
 
-fn is_session(directory: &Path) -> bool {
-    [Manifest::FILE, "events.log"].iter().any(|name| directory.join(name).exists())
+fn is_session(directory: &Location) -> std::io::Result<bool> {
+    Ok(directory.join(Manifest::FILE).exists()? || directory.join("events.log").exists()?)
 }
 
 /// Names of directories that are sessions', in order: they begin with a number.
-fn session_names(root: &Path) -> std::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_numbered = name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
-        if is_numbered && entry.file_type()?.is_dir() {
-            names.push(name);
-        }
-    }
+fn session_names(root: &Location) -> std::io::Result<Vec<OsString>> {
+    let entries = root.entries()?.into_iter();
+    let sessions = entries.filter(|Entry { name, kind }| {
+        *kind == Kind::Directory && name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
+    });
+    let mut names: Vec<OsString> = sessions.map(|entry| entry.name).collect();
     names.sort_unstable();
     Ok(names)
 }

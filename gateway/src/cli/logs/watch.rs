@@ -18,6 +18,7 @@ use super::Console;
 use super::channel::{numbers, only_terminal};
 use super::follow::{Follower, Step};
 use super::lines::Lines;
+use super::location::Location;
 use super::recipient::read_private_key;
 use super::replay::AS_IT_BEGINS;
 use super::replay::keys::{Keyboard, Keys, NoKeys};
@@ -96,7 +97,7 @@ fn find(live: &Live, number: Option<u32>, key: &RecipientPrivateKey) -> anyhow::
     let unreadable = || format!("cannot read {}", directory.display());
     let limit = Instant::now() + SEALED_LIMIT;
     let logs = loop {
-        let mut logs = logs_in(directory, key).with_context(unreadable)?;
+        let mut logs = logs_in(&Location::local(directory), key).with_context(unreadable)?;
         let mut no_terminal = true;
         logs.retain(|name, log| {
             let header = log.header(key);

@@ -4,17 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::PathBuf;
 
 use portreeve_core::manifest::{
     Chain, ChainFinding, ChainHead, ChainId, DocumentError, KeySuccession, Link, Shipped, TrustedKeys, read,
 };
 use serde_json::{Value, json};
 
-use super::entries::open_regular;
 use super::session::Verdict;
+use crate::cli::logs::location::{Entry, Location};
 
 /// Longest head or succession, and longest line of `shipped.log`, in bytes.
 const MAX_DOCUMENT: u64 = 64 * 1024;
@@ -57,32 +56,33 @@ impl Chains {
     ///
     /// # Errors
     /// Those of listing them, or of reading one of `kept`.
-    pub(super) fn read_heads(&mut self, root: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    pub(super) fn read_heads(&mut self, root: &Location, kept: &[PathBuf]) -> io::Result<()> {
         let mut heads = Vec::new();
         let mut successions = Vec::new();
         let directory = root.join("heads");
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            entries => Some(entries?),
+        let entries = match directory.entries() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries?,
         };
-        for entry in entries.into_iter().flatten() {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            match (name.starts_with("key-"), name.ends_with(".json")) {
+        for Entry { name, .. } in entries {
+            let text = name.to_string_lossy();
+            match (text.starts_with("key-"), text.ends_with(".json")) {
                 (_, false) => {}
-                (true, true) => successions.push(path),
-                (false, true) => heads.push(path),
+                (true, true) => successions.push(directory.join(&name)),
+                (false, true) => heads.push(directory.join(&name)),
             }
         }
         self.follow(successions);
-        for path in heads.iter().chain(kept) {
+        let kept: Vec<Location> = kept.iter().map(|path| Location::local(path)).collect();
+        let kept = kept.iter().map(|path| (path, true));
+        for (path, is_kept) in heads.iter().map(|path| (path, false)).chain(kept) {
             match read_small(path).map(|document| read::<ChainHead>(&document, &self.trusted)) {
                 Ok(Ok(head)) => {
                     let ChainHead { chain, sequence, manifest, .. } = head.content;
                     self.chains.entry(chain).or_default().add_head(sequence, manifest);
                 }
                 Ok(Err(error)) => self.refuse(path, &error.to_string()),
-                Err(error) if kept.contains(path) => return Err(error),
+                Err(error) if is_kept => return Err(error),
                 Err(error) => self.refuse(path, &format!("it cannot be read: {error}")),
             }
         }
@@ -90,7 +90,7 @@ impl Chains {
     }
 
     /// Trusts keys that took over from trusted ones, until there are no more.
-    fn follow(&mut self, mut successions: Vec<PathBuf>) {
+    fn follow(&mut self, mut successions: Vec<Location>) {
         loop {
             let before = successions.len();
             let mut unknown = Vec::new();
@@ -124,9 +124,9 @@ impl Chains {
     ///
     /// # Errors
     /// Those of reading it.
-    pub(super) fn read_deletions(&mut self, root: &Path) -> io::Result<()> {
+    pub(super) fn read_deletions(&mut self, root: &Location) -> io::Result<()> {
         self.deleted.clear();
-        let mut file = match open_regular(&root.join("shipped.log")) {
+        let mut file = match root.join("shipped.log").open_regular() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => BufReader::new(file?),
         };
@@ -166,8 +166,8 @@ impl Chains {
             .collect()
     }
 
-    fn refuse(&mut self, path: &Path, text: &str) {
-        self.refused.push((path.display().to_string(), text.to_owned()));
+    fn refuse(&mut self, path: &Location, text: &str) {
+        self.refused.push((path.to_string(), text.to_owned()));
     }
 }
 
@@ -204,14 +204,14 @@ impl fmt::Display for Finding {
     }
 }
 
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+fn read_small(path: &Location) -> io::Result<Vec<u8>> {
     let mut document = Vec::new();
-    open_regular(path)?.take(MAX_DOCUMENT).read_to_end(&mut document)?;
+    path.open_regular()?.take(MAX_DOCUMENT).read_to_end(&mut document)?;
     Ok(document)
 }
 
 /// The next line with its newline; one that is too long is cut, and counts for nothing.
-fn next_line(file: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
+fn next_line(file: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = file.by_ref().take(MAX_DOCUMENT).read_until(b'\n', &mut line)?;
     Ok((read > 0).then_some(line))

@@ -1,11 +1,11 @@
 //! With the recipient's private key: whether every block opens, and whether the header tells the truth.
 
 use std::io;
-use std::path::Path;
 
 use portreeve_core::envelope::{LogKind, RecipientPrivateKey};
 use portreeve_core::manifest::FileEntry;
 
+use crate::cli::logs::location::Location;
 use crate::cli::logs::reading::read_packets;
 
 /// Longest line of events that is looked at as JSON.
@@ -13,7 +13,7 @@ const MAX_LINE: usize = 8 * 1024 * 1024;
 
 /// What is wrong with the contents of a file.
 pub(super) fn check_contents(
-    path: &Path,
+    path: &Location,
     entry: &FileEntry,
     private_key: &RecipientPrivateKey,
 ) -> Vec<String> {

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::Path;
 
 use portreeve_core::envelope::RecipientPrivateKey;
 use portreeve_core::manifest::{
@@ -13,13 +12,14 @@ use portreeve_core::manifest::{
 };
 use serde_json::{Value, json};
 
-use super::entries::{open_regular, recordings};
+use super::entries::recordings;
 use super::opening::check_contents;
 use crate::audit::scan_file;
+use crate::cli::logs::location::{Location, open_regular};
 
 /// Verifies the sessions below one directory.
 pub(super) struct Verifier<'a> {
-    pub(super) root: &'a Path,
+    pub(super) root: &'a Location,
     pub(super) trusted: &'a TrustedKeys,
     pub(super) private_key: Option<&'a RecipientPrivateKey>,
 }
@@ -82,7 +82,7 @@ impl Verifier<'_> {
     pub(super) fn verify(&self, name: &OsStr) -> Option<Verdict> {
         let directory = self.root.join(name);
         let mut verdict = Verdict::new(name);
-        if directory.extension().is_some_and(|extension| extension == "part") {
+        if directory.path().extension().is_some_and(|extension| extension == "part") {
             match is_being_written(self.root, &directory) {
                 Ok(true) => verdict.being_written = true,
                 Ok(false) => {
@@ -91,19 +91,28 @@ impl Verifier<'_> {
                 }
                 Err(error) => verdict.unreadable(None, &error),
             }
-            return directory.is_dir().then_some(verdict);
-        }
-        if let Some(manifest) = self.manifest(&directory, &mut verdict) {
+        } else if let Some(manifest) = self.manifest(&directory, &mut verdict) {
             self.compare(&directory, &manifest, &mut verdict);
         }
-        directory.is_dir().then_some(verdict)
+        match directory.is_dir() {
+            Ok(is_there) => is_there.then_some(verdict),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                verdict.unreadable(None, &error);
+                Some(verdict)
+            }
+        }
     }
 
-    fn manifest(&self, directory: &Path, verdict: &mut Verdict) -> Option<Signed<Manifest>> {
+    fn manifest(&self, directory: &Location, verdict: &mut Verdict) -> Option<Signed<Manifest>> {
         let document = match read_bounded(&directory.join(Manifest::FILE)) {
             Ok(document) => document,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                verdict.problem(ProblemKind::Missing, Some(Manifest::FILE), "it is not there");
+                verdict.problem(
+                    ProblemKind::Missing,
+                    Some(Manifest::FILE),
+                    "it is not there: the session may still go on where this is a copy",
+                );
                 return None;
             }
             Err(error) => {
@@ -128,7 +137,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn compare(&self, directory: &Path, signed: &Signed<Manifest>, verdict: &mut Verdict) {
+    fn compare(&self, directory: &Location, signed: &Signed<Manifest>, verdict: &mut Verdict) {
         let manifest = &signed.content;
         let Manifest { sequence, previous, .. } = *manifest;
         verdict.link =
@@ -153,13 +162,13 @@ impl Verifier<'_> {
         }
     }
 
-    fn compare_file(&self, directory: &Path, entry: &FileEntry, verdict: &mut Verdict) {
+    fn compare_file(&self, directory: &Location, entry: &FileEntry, verdict: &mut Verdict) {
         let file = Some(entry.path.as_str());
         if !entry.path_is_safe() {
             return verdict.problem(ProblemKind::Altered, file, "its path leads out of the directory");
         }
         let path = directory.join(&entry.path);
-        let facts = match open_regular(&path).and_then(|mut file| scan_file(&mut file)) {
+        let facts = match path.open_regular().and_then(|mut file| scan_file(&mut file)) {
             Ok(facts) => facts,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return verdict.problem(ProblemKind::Missing, file, "it is not there");
@@ -276,10 +285,13 @@ impl fmt::Debug for Problem {
 
 /// Whether a gateway holds the lock of a directory. A gateway that makes one must not find it locked by
 /// this, so the spool's own lock is held meanwhile, as it is by who closes leftovers.
-fn is_being_written(root: &Path, part: &Path) -> io::Result<bool> {
-    let spool = File::open(root)?;
+fn is_being_written(root: &Location, part: &Location) -> io::Result<bool> {
+    if root.is_remote() {
+        return Ok(false);
+    }
+    let spool = File::open(root.path())?;
     spool.lock()?;
-    match open_regular(&part.join("events.log")) {
+    match open_regular(part.join("events.log").path()) {
         Ok(events) => match events.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(fs::TryLockError::WouldBlock) => Ok(true),
@@ -290,12 +302,11 @@ fn is_being_written(root: &Path, part: &Path) -> io::Result<bool> {
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let file = open_regular(path)?;
-    if file.metadata()?.len() > Manifest::MAX_SIZE {
+fn read_bounded(path: &Location) -> io::Result<Vec<u8>> {
+    let mut document = Vec::new();
+    path.open_regular()?.take(Manifest::MAX_SIZE.saturating_add(1)).read_to_end(&mut document)?;
+    if document.len() as u64 > Manifest::MAX_SIZE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than any manifest"));
     }
-    let mut document = Vec::new();
-    file.take(Manifest::MAX_SIZE).read_to_end(&mut document)?;
     Ok(document)
 }
