@@ -4,6 +4,7 @@
 //! Texts of SSH are bytes, not UTF-8 (RFC 4254 section 5), so they are kept as [`Text`].
 
 mod alert;
+mod forward;
 mod line;
 mod naming;
 mod summary;

@@ -53,7 +53,7 @@ impl ForwardJudge {
         source: Source,
         kind: &ChannelKind,
     ) -> (Decision, Option<RecordEvent>) {
-        let Some(forward) = asked(kind) else { return (self.other(kind), None) };
+        let Some(forward) = kind.forward() else { return (self.other(kind), None) };
         let Some(port) = forward.tcp_port() else { return (Decision::not_granted(), None) };
         let decision = match self.verdict(forward, port).await {
             ForwardVerdict::Allowed => Decision::Forward,
@@ -132,24 +132,6 @@ impl ForwardJudge {
 
     fn names(&self) -> std::sync::MutexGuard<'_, HashMap<ChannelNumber, (Vec<u8>, u16)>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The forward that a channel is, if it leads from the user to the target's side.
-fn asked(kind: &ChannelKind) -> Option<Forward<'_>> {
-    match kind {
-        ChannelKind::DirectTcpip { destination, destination_port, .. } => {
-            Some(Forward { kind: ForwardKind::Local, destination: &destination.0, port: *destination_port })
-        }
-        ChannelKind::DirectStreamlocal { path } => {
-            Some(Forward { kind: ForwardKind::LocalSocket, destination: &path.0, port: 0 })
-        }
-        ChannelKind::Session
-        | ChannelKind::ForwardedTcpip { .. }
-        | ChannelKind::ForwardedStreamlocal { .. }
-        | ChannelKind::Agent
-        | ChannelKind::X11 { .. }
-        | ChannelKind::Other { .. } => None,
     }
 }
 

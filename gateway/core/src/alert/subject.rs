@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use regex::bytes::Regex;
 
+use crate::infrastructure::forwarding::{Forward, ForwardKind};
 use crate::inspection::FileProgress;
-use crate::record::{Change, ChannelKind, FileChange, RecordEvent, Source, Text};
+use crate::record::{Change, FileChange, RecordEvent, Source, Text};
 
 /// Most bytes of a text that matched which the record repeats; what stands before it has the whole.
 pub const MATCHED: usize = 256;
@@ -83,10 +84,10 @@ impl Subject {
             ) => find(pattern, &command.0),
             (Self::File { path, size: 0 }, RecordEvent::FileChange { change, .. }) => changed(path, change),
             (Self::Forward(pattern), RecordEvent::ChannelOpen { kind, .. }) => {
-                find(pattern, &destination(kind)?)
+                find(pattern, &destination(kind.forward()?))
             }
             (Self::Forward(pattern), RecordEvent::RemoteForward { listen, port }) => {
-                find(pattern, &address(listen, *port))
+                find(pattern, &address(&listen.0, *port))
             }
             (Self::Refused(pattern), RecordEvent::Refused { what, .. }) => find(pattern, what.as_bytes()),
             _ => None,
@@ -137,24 +138,13 @@ fn changed(pattern: &Regex, file: &FileChange) -> Option<Text> {
     [Some(&file.path), further].into_iter().flatten().find_map(|path| find(pattern, &path.0))
 }
 
-/// Where a channel leads, if it is a forward from the user.
-fn destination(kind: &ChannelKind) -> Option<Vec<u8>> {
-    match kind {
-        ChannelKind::DirectTcpip { destination, destination_port, .. } => {
-            Some(address(destination, Some(*destination_port)))
-        }
-        ChannelKind::DirectStreamlocal { path } => Some(path.0.clone()),
-        // Where the target listens was told when that was asked for.
-        ChannelKind::Session
-        | ChannelKind::ForwardedTcpip { .. }
-        | ChannelKind::ForwardedStreamlocal { .. }
-        | ChannelKind::Agent
-        | ChannelKind::X11 { .. }
-        | ChannelKind::Other { .. } => None,
-    }
+/// Where a forward from the user leads. Where the target listens was told when that was asked for.
+fn destination(forward: Forward<'_>) -> Vec<u8> {
+    let port = (forward.kind == ForwardKind::Local).then_some(forward.port);
+    address(forward.destination, port)
 }
 
-fn address(host: &Text, port: Option<u32>) -> Vec<u8> {
+fn address(host: &[u8], port: Option<u32>) -> Vec<u8> {
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    [&*host.0, port.as_bytes()].concat()
+    [host, port.as_bytes()].concat()
 }
