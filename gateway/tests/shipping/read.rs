@@ -129,6 +129,10 @@ fn files(directory: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
+        // What ships writes down how that stands, whenever it likes.
+        if entry.file_name() == ".shipping" {
+            continue;
+        }
         if entry.file_type().unwrap().is_dir() {
             found.extend(files(&entry.path()));
         } else {
