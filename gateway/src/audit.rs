@@ -26,7 +26,7 @@ use portreeve_core::manifest::{AuditKeyError, DocumentError};
 use thiserror::Error;
 
 pub use chain::{AuditChain, Closing, discard_uncounted};
-pub use keys::{public_keys, rotate};
+pub use keys::{is_made, public_keys, rotate};
 pub use scan::scan_file;
 
 use crate::secret_file::SecretFileError;

@@ -62,7 +62,7 @@ pub async fn examine(path: &Path, scope: &Scope) -> Vec<Finding> {
     findings.extend(host::kernel(&config.datapath));
     findings.extend(host::interfaces(&config.datapath.interfaces));
     findings.push(host::clock().await);
-    findings.extend(host::disk(&config));
+    findings.push(host::disk(&config));
     findings.push(host::gateway(&config.state_dir).await);
     findings.extend(destinations::destinations(&config.ship).await);
     if let Some(policy) = policy {

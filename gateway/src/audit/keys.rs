@@ -22,18 +22,30 @@ const NEXT_KEY_FILE: &str = "audit_key.new";
 
 /// Loads the key, making it at first start.
 pub(super) fn load_or_make(state_dir: &Path) -> Result<AuditKey, AuditError> {
-    let path = state_dir.join(KEY_FILE);
+    find(state_dir)?.map_or_else(|| make(&state_dir.join(KEY_FILE)), Ok)
+}
+
+/// Whether there is a key; where there is none, the first start makes it.
+///
+/// # Errors
+/// [`AuditError`] when a gateway could not start with what is there.
+pub fn is_made(state_dir: &Path) -> Result<bool, AuditError> {
+    find(state_dir).map(|key| key.is_some())
+}
+
+/// The key, if it was made.
+fn find(state_dir: &Path) -> Result<Option<AuditKey>, AuditError> {
     match load(state_dir) {
         Err(AuditError::KeyFile(SecretFileError::Io { source, .. }))
             if source.kind() == io::ErrorKind::NotFound =>
         {
             let chain = super::chain::directory(state_dir);
             if journal::exists(&chain) {
-                return Err(AuditError::KeyMissing { key: path, chain });
+                return Err(AuditError::KeyMissing { key: state_dir.join(KEY_FILE), chain });
             }
-            make(&path)
+            Ok(None)
         }
-        loaded => loaded,
+        loaded => loaded.map(Some),
     }
 }
 

@@ -13,6 +13,9 @@ use crate::ca::key;
 use crate::recording::recipient::Recipients;
 use crate::store;
 
+/// What is good about a file that holds a secret.
+const SECRET: &str = "is there, and nobody else can read it";
+
 /// The daemon's configuration, if it can be used.
 pub(super) fn configuration(path: &Path) -> (Option<Config>, Vec<Finding>) {
     let about = format!("configuration {}", path.display());
@@ -46,19 +49,45 @@ pub(super) fn policy(config: &Config) -> (Option<PolicySnapshot>, Vec<Finding>) 
 /// The keys of the gateway, and those of recipients.
 pub(super) fn keys(config: &Config) -> Vec<Finding> {
     let state = &config.state_dir;
-    let there = |what: &str| what.to_owned();
     let cas = key::load_cas(state, config.downstream.host_certificates);
     let recipients = &config.recording.recipient_key_files;
     vec![
-        Finding::of("CA key", cas.map(|_| there("is there, and nobody else can read it"))),
+        Finding::of("CA key", cas.map(|_| SECRET.to_owned())),
+        Finding::of("account secret", key::load_account_secret(state).map(|_| SECRET.to_owned())),
         Finding::of(
-            "account secret",
-            key::load_account_secret(state).map(|_| there("is there, and nobody else can read it")),
+            "audit key",
+            audit::is_made(state)
+                .map(|made| if made { SECRET } else { "the first start makes it" }.to_owned()),
         ),
-        Finding::of("audit key", audit::public_keys(state).map(|_| there("is there"))),
         Finding::of(
             "recipients",
             Recipients::load(recipients).map(|_| format!("recordings are sealed to {}", recipients.len())),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Grade;
+    use super::*;
+
+    fn audit_key(state: &Path) -> Finding {
+        let config = format!(
+            "state_dir = {state:?}\n[datapath]\ninterfaces = [\"eth0\"]\n[recording]\nrecipient_key_file = \"/none\"\n"
+        );
+        let config = daemon::load(&config, "portreeve.toml").unwrap();
+        keys(&config).into_iter().find(|finding| finding.about == "audit key").unwrap()
+    }
+
+    #[test]
+    fn an_audit_key_that_the_first_start_makes_is_not_missed() {
+        let state = tempfile::tempdir().unwrap();
+        let before = audit_key(state.path());
+        assert!(before.grade == Grade::Good && before.found.contains("first start"), "{before:?}");
+        audit::AuditChain::open(state.path()).unwrap();
+        assert!(audit_key(state.path()).found.contains("is there"));
+        std::fs::remove_file(state.path().join("audit_key")).unwrap();
+        let lost = audit_key(state.path());
+        assert!(lost.grade == Grade::Bad && lost.found.contains("put it back"), "{lost:?}");
+    }
 }

@@ -99,19 +99,19 @@ fn judge_clock(synchronized: Option<&str>) -> Finding {
     }
 }
 
-/// The file systems of state and spool.
-pub(super) fn disk(config: &Config) -> Vec<Finding> {
+/// The file system of the spool.
+pub(super) fn disk(config: &Config) -> Finding {
     let spool = &config.recording.spool_dir;
     let about = format!("spool {}", spool.display());
     let (existing, reserve) = (existing(spool), config.recording.spool.reserve);
     let stat = match statvfs(existing) {
         Ok(stat) => stat,
-        Err(error) => return vec![Finding::of_error(about, &error)],
+        Err(error) => return Finding::of_error(about, &error),
     };
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
     let inodes = (stat.files_available(), stat.files());
     let read_only = stat.flags().contains(FsFlags::ST_RDONLY);
-    vec![judge_disk(about, free, reserve, inodes, read_only)]
+    judge_disk(about, free, reserve, inodes, read_only)
 }
 
 fn judge_disk(about: String, free: u64, reserve: u64, inodes: (u64, u64), read_only: bool) -> Finding {
