@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::daemon::absolute;
 use super::reader::{Object, Problems};
-use super::shipping::url;
+use super::shipping::{ALLOW_HTTP, url};
 use super::tree::Node;
 use crate::access_event::EventFormat;
 
@@ -120,7 +120,7 @@ fn read_syslog(table: &Object<'_>, problems: &Problems) -> Option<ExportKind> {
 fn read_http(table: &Object<'_>, problems: &Problems) -> Option<HttpExport> {
     let allow_http = table.flag("allow_http", false);
     let read = table.need("url", "url = \"https://logs.example.com/v1/logs\"");
-    let read = read.and_then(|node| problems.parsed(node, |text| url(text, allow_http)));
+    let read = read.and_then(|node| problems.parsed(node, |text| url(text, allow_http, ALLOW_HTTP)));
     Some(HttpExport {
         url: read?,
         allow_http,

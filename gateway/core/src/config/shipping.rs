@@ -223,7 +223,8 @@ fn read_destination(node: &Node<'_>, problems: &Problems) -> Option<Destination>
 
 fn read_s3(table: &Object<'_>, problems: &Problems) -> Option<S3> {
     let allow_http = table.flag("allow_http", false);
-    let endpoint = table.find("endpoint").map(|node| problems.parsed(node, |text| url(text, allow_http)));
+    let endpoint =
+        table.find("endpoint").map(|node| problems.parsed(node, |text| url(text, allow_http, ALLOW_HTTP)));
     let bucket = table.need_name("bucket", "bucket = \"recordings\"");
     let credentials = table.need("credentials_file", "credentials_file = \"/etc/portreeve/s3\"");
     let credentials_file = credentials.and_then(|node| problems.parsed(node, absolute));
@@ -247,7 +248,7 @@ fn read_http(table: &Object<'_>, problems: &Problems) -> Option<Http> {
     let template = table.need("url", example).and_then(|node| {
         problems.parsed(node, |text| {
             let named = text.matches("{path}").count() == 1;
-            let text = url(text, allow_http)?;
+            let text = url(text, allow_http, ALLOW_HTTP)?;
             if named { Ok(text) } else { Err(format!("write {{path}} once in it, as in {example}")) }
         })
     });
@@ -279,16 +280,20 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A URL; that it is well formed is seen by whoever speaks to it.
-pub(super) fn url(text: &str, allow_http: bool) -> Result<String, String> {
+/// The key that allows a URL without TLS.
+pub(super) const ALLOW_HTTP: &str = "set allow_http = true";
+
+/// A URL; that it is well formed is seen by whoever speaks to it. `to_allow` says how one without TLS is allowed.
+///
+/// # Errors
+/// What is wrong with it and what to do, as a sentence.
+pub fn url(text: &str, allow_http: bool, to_allow: &str) -> Result<String, String> {
     let plain = text.starts_with("http://");
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let good = rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()));
     match (good, plain && !allow_http) {
         (true, false) => Ok(text.to_owned()),
-        (true, true) => {
-            Err(format!("{text:?} is without TLS: begin it with https://, or set allow_http = true"))
-        }
+        (true, true) => Err(format!("{text:?} is without TLS: begin it with https://, or {to_allow}")),
         (false, _) => Err(format!("{text:?} is no URL: begin it with https://")),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::OFlag;
-use portreeve_core::config::shipping::{S3, StoreConfirm};
+use portreeve_core::config::shipping::{self, S3, StoreConfirm};
 
 use crate::ship::Bucket;
 
@@ -81,18 +81,10 @@ impl BucketArgs {
         let Some(credentials_file) = self.s3_credentials.clone() else {
             bail!("--s3-credentials is needed to read {}", argument.display());
         };
-        if let Some(endpoint) = &self.s3_endpoint {
-            match (endpoint.starts_with("https://"), endpoint.starts_with("http://")) {
-                (true, _) => {}
-                (_, true) if self.s3_allow_http => {}
-                (_, true) => {
-                    bail!("{endpoint} is without TLS: begin it with https://, or give --s3-allow-http")
-                }
-                (false, false) => bail!("{endpoint} is no URL: begin it with https://"),
-            }
-        }
+        let endpoint = self.s3_endpoint.as_deref();
+        let endpoint = endpoint.map(|text| shipping::url(text, self.s3_allow_http, "give --s3-allow-http"));
         let s3 = S3 {
-            endpoint: self.s3_endpoint.clone(),
+            endpoint: endpoint.transpose().map_err(anyhow::Error::msg)?,
             allow_http: self.s3_allow_http,
             bucket: bucket.to_owned(),
             prefix: String::new(),
