@@ -168,7 +168,7 @@ async fn steer(gateway: &Gateway, sockets: Listeners) -> anyhow::Result<(Datapat
         changed = steered.changed,
         "targets are steered"
     );
-    let admission = Admission::new(gateway.config.limits);
+    let admission = Admission::new(gateway.config.limits, gateway.metrics.clone());
     let listener = Listener::new(sockets, admission, gateway.metrics.clone())
         .context("cannot listen for steered connections")?;
     datapath.listen(listener.fds()).await?;

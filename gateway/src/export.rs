@@ -157,6 +157,7 @@ impl Exports {
         let mut exporters = Vec::new();
         for export in exports {
             let (sender, receiver) = mpsc::channel(QUEUED);
+            metrics.begin(export.kind.name());
             opened.queues.push(Queue { kind: export.kind.name(), sender, full: Arc::default() });
             exporters.push(Exporter {
                 topic,

@@ -9,7 +9,6 @@ mod bounded;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,11 +17,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::metrics::gauge::Gauge;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
 use self::bounded::Bounded;
-use crate::metrics::Exposition;
+use crate::metrics::{Exposition, Metrics};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -35,12 +35,22 @@ const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Whether the gateway serves connections: set while the datapath steers all interfaces to a listener.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Gauge);
 
 impl Readiness {
+    /// Not ready yet; shown by the metrics too.
+    pub fn of(metrics: &Metrics) -> Self {
+        Self(metrics.ready.clone())
+    }
+
     /// Says from now on whether the gateway serves.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.0.set(ready.into());
+    }
+
+    /// Whether the gateway serves.
+    pub fn is_ready(&self) -> bool {
+        self.0.get() == 1
     }
 }
 
@@ -141,7 +151,7 @@ async fn metrics(State(exposition): State<Arc<Exposition>>) -> impl IntoResponse
 }
 
 async fn readiness(State(ready): State<Readiness>) -> impl IntoResponse {
-    if ready.0.load(Ordering::Acquire) {
+    if ready.is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not steering\n")
@@ -154,7 +164,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::metrics::{KernelCounters, Metrics};
+    use crate::metrics::KernelCounters;
 
     #[tokio::test]
     async fn clients_that_stall_are_cut_and_make_room() {

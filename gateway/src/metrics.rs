@@ -58,6 +58,23 @@ pub enum ConnectionOutcome {
 }
 
 impl ConnectionOutcome {
+    const ALL: [Self; 14] = [
+        Self::Limited,
+        Self::Blocked,
+        Self::UnknownIdentity,
+        Self::NoTarget,
+        Self::RecordingFailed,
+        Self::TargetUnreachable,
+        Self::HostKeyChanged,
+        Self::ClientFailed,
+        Self::Denied,
+        Self::TargetRefusedLogin,
+        Self::Closed,
+        Self::Revoked,
+        Self::Shutdown,
+        Self::Failed,
+    ];
+
     /// The spelling in metrics and in the access log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -135,6 +152,12 @@ pub struct Metrics {
     connections: Family<OutcomeLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
     relayed: Family<DirectionLabel, Counter>,
+    /// Whether the gateway is ready: 1 while the datapath steers all interfaces to a listener.
+    pub ready: Gauge,
+    /// Connections that count against the limit now.
+    pub connections_open: Gauge,
+    /// The most of these.
+    pub connections_limit: Gauge,
     sessions_active: Gauge,
     /// Target host keys that were not the pinned ones.
     pub host_key_changes: Counter,
@@ -193,9 +216,12 @@ pub struct Exposition(Registry);
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            connections: Family::default(),
+            connections: all_outcomes(),
             reloads: Family::default(),
             relayed: Family::default(),
+            ready: Gauge::default(),
+            connections_open: Gauge::default(),
+            connections_limit: Gauge::default(),
             sessions_active: Gauge::default(),
             host_key_changes: Counter::default(),
             access_log_failures: Counter::default(),
@@ -219,6 +245,15 @@ impl Default for Metrics {
     }
 }
 
+/// Each outcome from 0 on: of a counter that appears with its first count, nobody sees that count as an increase.
+fn all_outcomes() -> Family<OutcomeLabel, Counter> {
+    let family = Family::<OutcomeLabel, Counter>::default();
+    for outcome in ConnectionOutcome::ALL {
+        drop(family.get_or_create(&OutcomeLabel { outcome }));
+    }
+    family
+}
+
 impl Metrics {
     /// Registers everything under its public name; `kernel` yields what the kernel programs counted.
     pub fn exposition<F>(&self, kernel: F) -> Exposition
@@ -239,6 +274,14 @@ impl Metrics {
             "Connections that reached the gateway, by outcome",
             self.connections.clone(),
         );
+        r.register(
+            "ready",
+            "1 while the gateway serves on all interfaces, as /readyz says",
+            self.ready.clone(),
+        );
+        let help = "Connections that count against [limits] connections now";
+        r.register("connections_open", help, self.connections_open.clone());
+        r.register("connections_limit", "[limits] connections", self.connections_limit.clone());
         r.register("sessions_active", "Sessions that are relaying now", self.sessions_active.clone());
         r.register_with_unit(
             "login_duration",
@@ -405,6 +448,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use portreeve_ebpf::stats::Reason;
+
     use super::*;
 
     /// Names, types and labels that dashboards depend on.
@@ -426,19 +471,22 @@ mod tests {
         metrics.alert_exports.dropped("http", 1);
         metrics.ship.waiting("s3", Waiting::default());
         let kernel = || KernelCounters {
-            packets: vec![("steered_new", 3)],
+            packets: Reason::ALL.map(|reason| (reason.name(), 3)).to_vec(),
             fast_path: vec![("forwarded", 2)],
             policies: BTreeMap::from([("no ssh".into(), 4)]),
         };
         let text = metrics.exposition(kernel).encode().unwrap();
-        let shape: String = text
-            .lines()
-            .filter(|line| !line.starts_with("# HELP") && !line.contains("_bucket{"))
-            .map(|line| match line.starts_with('#') {
-                true => format!("{line}\n"),
-                false => format!("{}\n", line.rsplit_once(' ').unwrap().0),
-            })
-            .collect();
+        let mut shape: Vec<(usize, &str)> = Vec::new();
+        for line in text.lines().filter(|line| !line.starts_with("# HELP") && !line.contains("_bucket{")) {
+            let families = shape.last().map_or(0, |(families, _)| *families);
+            match line.starts_with('#') {
+                true => shape.push((families + 1, line)),
+                false => shape.push((families, line.rsplit_once(' ').unwrap().0)),
+            }
+        }
+        // Samples of one family come in any order.
+        shape.sort_unstable();
+        let shape: String = shape.iter().map(|(_, line)| format!("{line}\n")).collect();
         assert_eq!(shape, GOLDEN, "the exposition changed:\n{shape}");
     }
 }

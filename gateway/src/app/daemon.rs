@@ -69,7 +69,8 @@ impl Daemon {
         listener: Listener,
         mut datapath: Datapath,
     ) -> Self {
-        let (ready, mut background, mut charged) = (Readiness::default(), JoinSet::new(), JoinSet::new());
+        let ready = Readiness::of(&gateway.metrics);
+        let (mut background, mut charged) = (JoinSet::new(), JoinSet::new());
         if let Some(kernel_log) = datapath.take_kernel_log() {
             charged.spawn(kernel_log.run());
         }

@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use portreeve_core::config::daemon::Limits;
 use portreeve_core::net::ClientAddr;
 
+use crate::metrics::Metrics;
+
 /// Counts connections against the limits.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
+    metrics: Metrics,
     counts: Mutex<Counts>,
 }
 
@@ -38,8 +41,9 @@ struct SourceCounts {
 
 impl Admission {
     /// Starts with no connection.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, counts: Mutex::default() }
+    pub fn new(limits: Limits, metrics: Metrics) -> Self {
+        metrics.connections_limit.set(limits.connections.into());
+        Self { limits, metrics, counts: Mutex::default() }
     }
 
     /// A permit, or `None` when a limit is reached.
@@ -61,6 +65,7 @@ impl Admission {
         of_source.connections += 1;
         of_source.handshakes += 1;
         counts.connections += 1;
+        self.metrics.connections_open.set(counts.connections.into());
         Some(Permit { admission: Arc::clone(self), source, in_handshake: true })
     }
 
@@ -90,6 +95,7 @@ impl Drop for Permit {
         self.logged_in();
         let mut counts = self.admission.counts();
         counts.connections = counts.connections.saturating_sub(1);
+        self.admission.metrics.connections_open.set(counts.connections.into());
         if let Some(source) = counts.by_source.get_mut(&self.source) {
             source.connections = source.connections.saturating_sub(1);
             if source.connections == 0 {
@@ -113,13 +119,14 @@ mod tests {
     use super::*;
 
     fn admission() -> Arc<Admission> {
-        Arc::new(Admission::new(Limits {
+        let limits = Limits {
             handshake_timeout: Duration::from_secs(30),
             handshakes_per_source: 2,
             connections_per_source: 3,
             connections: 4,
             drain_timeout: Duration::from_secs(1),
-        }))
+        };
+        Arc::new(Admission::new(limits, Metrics::default()))
     }
 
     fn client(addr: &str) -> ClientAddr {
@@ -147,8 +154,10 @@ mod tests {
         let permits: Vec<_> =
             (0..6).filter_map(|n| admission.admit(client(&format!("10.0.0.{n}:1")))).collect();
         assert_eq!(permits.len(), 4);
+        let metrics = admission.metrics.clone();
+        assert_eq!((metrics.connections_open.get(), metrics.connections_limit.get()), (4, 4));
         drop(permits);
-        assert_eq!(admission.counts().connections, 0);
+        assert_eq!((admission.counts().connections, metrics.connections_open.get()), (0, 0));
         assert!(admission.counts().by_source.is_empty(), "nothing is kept of sources that left");
     }
 

@@ -27,6 +27,12 @@ impl ExportMetrics {
         r.register(format!("{name}_dropped"), help, self.dropped.clone());
     }
 
+    /// Shows a kind of export from before its first event, so that the first one that is lost is an increase.
+    pub fn begin(&self, kind: &'static str) {
+        self.sent(kind, 0);
+        self.dropped(kind, 0);
+    }
+
     /// Counts events that were sent.
     pub fn sent(&self, kind: &'static str, events: usize) {
         self.sent.get_or_create(&ExportLabel { kind }).inc_by(events as u64);

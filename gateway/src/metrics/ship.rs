@@ -72,5 +72,9 @@ impl ShipMetrics {
         show(&self.backlog, waiting.backlog);
         show(&self.aside, waiting.aside);
         show(&self.oldest, waiting.oldest);
+        // From 0 on, so that the first failure is an increase.
+        for counters in [&self.files, &self.failures] {
+            drop(counters.get_or_create(&KindLabel { kind }));
+        }
     }
 }

@@ -103,13 +103,14 @@ pub(super) mod fixture {
     ) -> (InnerSessions, mpsc::Receiver<Incoming>) {
         let (handshakes_per_source, connections_per_source) = (connections, connections);
         let (handshake_timeout, drain_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
-        let admission = Admission::new(Limits {
+        let limits = Limits {
             handshake_timeout,
             handshakes_per_source,
             connections_per_source,
             connections,
             drain_timeout,
-        });
+        };
+        let admission = Admission::new(limits, crate::metrics::Metrics::default());
         let (queue, queued) = mpsc::channel(64);
         let flow = FlowTuple {
             client: ClientAddr::new("192.0.2.1:40000".parse().unwrap()),
