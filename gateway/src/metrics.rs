@@ -4,6 +4,8 @@
 //! golden file, because dashboards depend on them.
 
 mod export;
+#[cfg(test)]
+mod monitoring;
 mod ship;
 
 use std::collections::BTreeMap;

@@ -20,8 +20,11 @@ use self::toolchain::KernelCompiler;
 use crate::workspace::{self, require};
 
 /// Units that Debian would start, and enable for the next boot, with a package.
-const UNITS: &[(&str, &[&str])] =
-    &[("openssh-server", &["ssh.service", "ssh.socket"]), ("rsyslog", &["rsyslog.service"])];
+const UNITS: &[(&str, &[&str])] = &[
+    ("openssh-server", &["ssh.service", "ssh.socket"]),
+    ("prometheus", &["prometheus.service"]),
+    ("rsyslog", &["rsyslog.service"]),
+];
 
 /// Arguments of `cargo xtask setup`.
 #[derive(Debug, clap::Args)]

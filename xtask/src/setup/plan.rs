@@ -43,6 +43,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "openssh-sftp-server", program: Some("sftp") },
     Package { name: "openssl", program: Some("openssl") },
     Package { name: "procps", program: Some("ps") },
+    Package { name: "prometheus", program: Some("promtool") },
     Package { name: "putty-tools", program: Some("plink") },
     Package { name: "python3", program: Some("python3") },
     Package { name: "python3-jsonschema", program: None },

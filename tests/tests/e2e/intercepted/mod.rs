@@ -25,6 +25,7 @@ mod ingress;
 mod inspected_forwards;
 mod interfaces;
 mod lifecycle;
+mod monitoring;
 mod old_targets;
 mod other_traffic;
 mod probes;
@@ -100,6 +101,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         unfinished::CHECKS,
         probes::CHECKS,
         doctor::CHECKS,
+        monitoring::CHECKS,
     ];
     groups
         .into_iter()
