@@ -151,7 +151,10 @@ impl Root {
 }
 
 /// Paths in what ldd says of one program or several.
-fn libraries(listed: &str) -> Result<BTreeSet<&str>> {
+///
+/// # Errors
+/// When ldd found one of them nowhere.
+pub fn libraries(listed: &str) -> Result<BTreeSet<&str>> {
     if let Some(line) = listed.lines().find(|line| line.contains("not found")) {
         bail!("a library is missing: {}", line.trim());
     }

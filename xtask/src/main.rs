@@ -12,6 +12,7 @@
 pub mod bench;
 pub mod build;
 pub mod demo;
+pub mod image;
 pub mod setup;
 pub mod supervise;
 pub mod test;
@@ -40,6 +41,8 @@ enum Verb {
     Testbed(testbed::Args),
     /// Measure the gateway beside other ways to the same target.
     Bench(bench::Args),
+    /// Build the appliance's disk image and its updates.
+    Image(image::Args),
     /// Show the main job on real input.
     Demo(demo::Args),
 }
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Tidy(args) => tidy::run(args),
         Verb::Testbed(args) => testbed::run(args, gateway_for_testbed),
         Verb::Bench(args) => bench::run(args),
+        Verb::Image(args) => image::run(args),
         Verb::Demo(args) => demo::run(args, gateway_for_testbed),
     }
 }

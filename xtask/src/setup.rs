@@ -4,7 +4,7 @@
 //! cargo-deny and s3s-fs by cargo into its usual directory, where later clones find them, kernels for virtual machines
 //! into `target/vm`. What it does not do: install rustup toolchains, or leave a service running that was not there.
 
-mod debian;
+pub(crate) mod debian;
 mod machine;
 pub mod plan;
 pub mod toolchain;

@@ -65,6 +65,23 @@ pub fn require(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `command` prints.
+///
+/// # Errors
+/// As [`require`]; what it said as its error stands in the text.
+pub fn printed(command: &mut Command) -> anyhow::Result<String> {
+    let shown = shown(command);
+    let output = command.output().with_context(|| format!("cannot start `{shown}`"))?;
+    if !output.status.success() {
+        bail!(
+            "`{shown}` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed what is no text"))
+}
+
 /// `command` as one would type it, without its environment.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());

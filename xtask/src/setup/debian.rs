@@ -59,6 +59,19 @@ pub(super) fn install_or_backport(packages: &[&str]) -> anyhow::Result<()> {
         .with_context(|| format!("these packages are in {} and {backports}", archive.codename))
 }
 
+/// Lines for a list of sources: suites of the archives that the machine's apt has for Debian.
+///
+/// # Errors
+/// When it has none.
+pub(crate) fn sources(suites: &[&str], security: &[&str]) -> anyhow::Result<String> {
+    let listed = known_archives()?;
+    let main = debian(&listed)?.uri;
+    let secured = archives(&listed).find(|archive| archive.label == "Debian-Security");
+    let secured = secured.context("apt has no security archive of Debian: add one to its sources")?.uri;
+    let suites = suites.iter().map(|suite| (main, *suite));
+    Ok(suites.chain(security.iter().map(|suite| (secured, *suite))).map(|suite| source(&suite)).collect())
+}
+
 /// Fetches and unpacks kernels.
 ///
 /// # Errors
@@ -127,8 +140,7 @@ impl Apt {
             fs::create_dir_all(directory.join(place))?;
         }
         let directory = directory.canonicalize()?;
-        let line = |(uri, suite): &(&str, &str)| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
-        fs::write(directory.join("sources.list"), suites.iter().map(line).collect::<String>())?;
+        fs::write(directory.join("sources.list"), suites.iter().map(source).collect::<String>())?;
         let apt = Self { directory };
         require(apt.get().arg("update"))?;
         Ok(apt)
@@ -162,6 +174,11 @@ impl Apt {
             command.arg("-o").arg(option);
         }
     }
+}
+
+/// A line of a list of sources.
+fn source((uri, suite): &(&str, &str)) -> String {
+    format!("deb [signed-by={KEYRING}] {uri} {suite} main\n")
 }
 
 /// What the machine's apt says of its lists, an archive a line.

@@ -65,6 +65,20 @@ pub const MACHINE_PACKAGES: &[Package] = &[
     Package { name: "binutils", program: Some("strip") },
     Package { name: "kmod", program: Some("modprobe") },
     Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
+    Package { name: "qemu-utils", program: Some("qemu-img") },
+];
+
+/// What an image of the appliance is made with.
+pub const IMAGE_PACKAGES: &[Package] = &[
+    Package { name: "cryptsetup-bin", program: Some("veritysetup") },
+    Package { name: "dosfstools", program: Some("mkfs.vfat") },
+    Package { name: "erofs-utils", program: Some("mkfs.erofs") },
+    Package { name: "fdisk", program: Some("sfdisk") },
+    Package { name: "mmdebstrap", program: Some("mmdebstrap") },
+    Package { name: "mtools", program: Some("mcopy") },
+    Package { name: "sbsigntool", program: Some("sbsign") },
+    Package { name: "xz-utils", program: Some("xz") },
+    Package { name: "zstd", program: Some("zstd") },
 ];
 
 /// A Debian package.
@@ -79,9 +93,15 @@ pub struct Package {
 impl Package {
     /// Every package that any need may ask for.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        [COMPILER_PACKAGES, LINKER_PACKAGES, FIPS_PACKAGES, PROGRAM_PACKAGES, MACHINE_PACKAGES]
-            .into_iter()
-            .flatten()
+        let lists = [
+            COMPILER_PACKAGES,
+            LINKER_PACKAGES,
+            FIPS_PACKAGES,
+            PROGRAM_PACKAGES,
+            IMAGE_PACKAGES,
+            MACHINE_PACKAGES,
+        ];
+        lists.into_iter().flatten()
     }
 }
 
@@ -96,18 +116,28 @@ pub struct Needs {
     pub programs: bool,
     /// Virtual machines are run.
     pub machines: bool,
+    /// The appliance's image is built.
+    pub image: bool,
     /// Dependencies are checked.
     pub cargo_deny: bool,
 }
 
 impl Needs {
     /// To build.
-    pub const BUILD: Self =
-        Self { kernel_programs: true, fips: false, programs: false, machines: false, cargo_deny: false };
+    pub const BUILD: Self = Self {
+        kernel_programs: true,
+        fips: false,
+        programs: false,
+        machines: false,
+        image: false,
+        cargo_deny: false,
+    };
     /// To build, and run the gateway between a client and a server.
     pub const TESTBED: Self = Self { programs: true, ..Self::BUILD };
-    /// To build, and run the kernel programs on other kernels.
-    pub const MACHINES: Self = Self { machines: true, ..Self::TESTBED };
+    /// To build, and run the kernel programs on other kernels and the appliance.
+    pub const MACHINES: Self = Self { machines: true, image: true, ..Self::TESTBED };
+    /// To build the gateway, and the appliance's image; what converts disks comes with the machines.
+    pub const IMAGE: Self = Self { image: true, machines: true, ..Self::BUILD };
     /// For everything but FIPS builds, which have to be asked for.
     pub const ALL: Self = Self { cargo_deny: true, ..Self::MACHINES };
 
@@ -118,6 +148,7 @@ impl Needs {
             fips: self.fips || other.fips,
             programs: self.programs || other.programs,
             machines: self.machines || other.machines,
+            image: self.image || other.image,
             cargo_deny: self.cargo_deny || other.cargo_deny,
         }
     }
@@ -194,6 +225,9 @@ pub fn plan(machine: &Machine, needs: Needs) -> Result<Plan, String> {
         if machine.s3_server.is_none_or(|version| version < S3_SERVER) {
             plan.tools.push(CargoTool::S3Server);
         }
+    }
+    if needs.image {
+        plan.packages.extend(absent(IMAGE_PACKAGES));
     }
     if needs.machines {
         plan.backports.extend(absent(MACHINE_PACKAGES));
