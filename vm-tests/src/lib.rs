@@ -9,6 +9,7 @@
 //! `cargo xtask setup`; use KVM, which not every host of CI can: all is emulated, so results do not differ.
 
 pub mod built;
+mod emulator;
 pub mod initramfs;
 pub mod kernels;
 pub mod machine;

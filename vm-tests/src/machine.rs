@@ -5,27 +5,26 @@
 //! that one guest is all sides of a network.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
+use crate::emulator::{EMULATED, Emulator, QEMU, lines};
 use crate::kernels::Unpacked;
 use crate::{ENDED, READY};
 
-const QEMU: &str = "qemu-system-x86_64";
 /// How long a machine may take until its program starts.
 const BOOT: Duration = Duration::from_secs(90);
 
 /// What to boot.
 #[derive(Debug)]
 pub struct Machine<'a> {
+    /// What stands before its lines.
+    pub name: &'a str,
     /// The kernel.
     pub kernel: &'a Unpacked,
     /// The archive of the root.
@@ -53,9 +52,6 @@ pub struct Run {
     pub whole: Duration,
 }
 
-/// A process that does not outlive its value.
-struct Emulator(Child);
-
 impl Machine<'_> {
     /// Boots, runs the program, and prints what it writes.
     ///
@@ -74,12 +70,8 @@ impl Machine<'_> {
 
     fn supervise(&self) -> Result<Run> {
         let begun = Instant::now();
-        let mut emulator = Emulator(
-            self.command()
-                .spawn()
-                .with_context(|| format!("start {QEMU}: if it is not there, run `cargo xtask setup`"))?,
-        );
-        let lines = lines(emulator.0.stdout.take().context("no pipe")?);
+        let mut emulator = Emulator::start(&mut self.command())?;
+        let lines = lines(emulator.child().stdout.take().context("no pipe")?);
         let mut run = Run { lines: Vec::new(), code: 0, boot: Duration::ZERO, whole: Duration::ZERO };
         let mut code = None;
         while code.is_none() {
@@ -96,7 +88,7 @@ impl Machine<'_> {
             } else if let Some(ended) = line.strip_prefix(ENDED) {
                 code = Some(ended.parse().with_context(|| line.clone())?);
             } else {
-                say(&line);
+                self.say(&line);
                 run.lines.push(line);
             }
         }
@@ -106,21 +98,19 @@ impl Machine<'_> {
         Ok(run)
     }
 
+    /// With the machine's name before it, since others may run; a result is counted by how its line begins.
+    fn say(&self, line: &str) {
+        let mut terminal = io::stdout().lock();
+        let counted = line.starts_with("test result: ");
+        let name = if counted { String::new() } else { format!("{}: ", self.name) };
+        // A closed terminal must not stop the machine: what is kept decides.
+        drop(writeln!(terminal, "{name}{line}").and_then(|()| terminal.flush()));
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(QEMU);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args([
-            "-accel",
-            "tcg,thread=multi",
-            "-machine",
-            "q35",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "1536",
-        ]);
+        command.args(EMULATED).args(["-machine", "q35", "-smp", "2", "-m", "1536"]);
         command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(self.root);
         let words = ["console=ttyS0", "loglevel=5", "panic=-1", "net.ifnames=0", "mitigations=off", "--"];
         command.arg("-append").arg([&words[..], self.program].concat().join(" "));
@@ -133,39 +123,4 @@ impl Machine<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command
     }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        // One that has powered off meanwhile is what is wanted.
-        if let Ok(id) = i32::try_from(self.0.id())
-            && matches!(self.0.try_wait(), Ok(None))
-        {
-            kill(Pid::from_raw(id), Signal::SIGKILL).ok();
-        }
-        self.0.wait().ok();
-    }
-}
-
-/// Lines that come from a guest, until its end.
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = sync_channel(64);
-    thread::spawn(move || {
-        let mut from = BufReader::new(from);
-        let mut line = Vec::new();
-        while let Ok(1..) = from.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            line.clear();
-            if sender.send(text).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-fn say(line: &str) {
-    let mut terminal = io::stdout().lock();
-    // A closed terminal must not stop the machine: what is kept decides.
-    drop(writeln!(terminal, "{line}").and_then(|()| terminal.flush()));
 }

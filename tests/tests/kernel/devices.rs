@@ -72,15 +72,16 @@ fn assert_intercepted(network: &Network) {
 }
 
 fn vlan_device_leads_to_the_gateway() -> Outcome {
-    leads_to_the_gateway(ONE, "tcx", &[BOTH, "lan.10,wan0,tag5", "tag5,wan0"])
+    leads_to_the_gateway(ONE, "tcx", &[BOTH, "tag5,wan0"])
 }
 
 fn vlan_devices_on_vlan_devices_lead_to_the_gateway() -> Outcome {
-    TWO.into_iter().try_for_each(|tags| leads_to_the_gateway(tags, "tcx", &[BOTH, "tag6,wan0"]))
+    leads_to_the_gateway(TWO[0], "tcx", &[BOTH])?;
+    leads_to_the_gateway(TWO[1], "tcx", &["tag6,wan0"])
 }
 
 fn vlan_devices_lead_to_the_gateway_by_clsact() -> Outcome {
-    leads_to_the_gateway(TWO[1], "clsact", &[BOTH, "lan.10,wan0,tag6"])
+    leads_to_the_gateway(TWO[1], "clsact", &["lan.10,wan0,tag6"])
 }
 
 /// With these interfaces configured, one set after the other.

@@ -34,8 +34,8 @@ static TABLE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // A machine has two processors of its own.
-    arguments.test_threads.get_or_insert(1);
+    // A machine has two processors, which are idle a third of the time.
+    arguments.test_threads.get_or_insert(2);
     let trial = |kernel: &'static Kernel| {
         Trial::test(format!("kernel_programs_on_linux_{}", kernel.name), move || {
             runs_all(kernel).map_err(|error| format!("{error:#}").into())
@@ -58,8 +58,15 @@ fn runs_all(kernel: &Kernel) -> Result<()> {
     let (which, words) = (variable("PORTREEVE_VM_TESTS"), variable("PORTREEVE_VM_ARGS"));
     let which = format!("PORTREEVE_VIRTUAL_MACHINE={which}");
     let program: Vec<&str> = ["env", &which, TESTS].into_iter().chain(words.split_whitespace()).collect();
-    let machine =
-        Machine { kernel: &unpacked, root: &archive, pairs: 2, program: &program, limit: LIMIT, console };
+    let machine = Machine {
+        name: kernel.name,
+        kernel: &unpacked,
+        root: &archive,
+        pairs: 2,
+        program: &program,
+        limit: LIMIT,
+        console,
+    };
     let run = machine.run();
     std::fs::remove_file(&archive)?;
     let run = run?;
@@ -88,16 +95,11 @@ fn variable(name: &str) -> String {
 /// Writes the root of a machine with this kernel.
 fn root(kernel: &kernels::Unpacked, archive: &Path) -> Result<()> {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let tests = match PROGRAM.get() {
-        Some(tests) => tests.clone(),
-        None => PROGRAM
-            .get_or_init(|| built::test_program("portreeve-tests", "kernel").unwrap_or_default())
-            .clone(),
-    };
+    let tests = PROGRAM.get_or_init(|| built::test_program("portreeve-tests", "kernel").unwrap_or_default());
     let root = Root::new()?;
     root.programs(PROGRAMS)?;
     root.program(Path::new(env!("CARGO_BIN_EXE_portreeve-vm-guest")), "/init")?;
-    root.program(&tests, TESTS)?;
+    root.program(tests, TESTS)?;
     root.copy(&built::kernel_programs()?, Path::new("/portreeve-datapath.o"))?;
     root.modules(kernel)?;
     root.archive(archive)
