@@ -4,10 +4,13 @@
 //! a bad one, so that one run tells all. Changes nothing but that targets are connected to, as by `portreeve probe`,
 //! and destinations are asked. Deliberately absent: mending, and what only a running gateway knows (its metrics).
 
+mod certificates;
 mod destinations;
+mod exports;
 mod files;
 mod host;
 mod targets;
+mod wireguard;
 
 use std::error::Error;
 use std::path::Path;
@@ -61,10 +64,13 @@ pub async fn examine(path: &Path, scope: &Scope) -> Vec<Finding> {
     findings.extend(files::keys(&config));
     findings.extend(host::kernel(&config.datapath));
     findings.extend(host::interfaces(&config.datapath.interfaces));
+    findings.extend(wireguard::interfaces(&config.datapath.interfaces).await);
     findings.push(host::clock().await);
     findings.push(host::disk(&config));
     findings.push(host::gateway(&config.state_dir).await);
     findings.extend(destinations::destinations(&config.ship).await);
+    findings.extend(exports::exports(&config).await);
+    findings.extend(certificates::certificates(&config).await);
     if let Some(policy) = policy {
         findings.extend(targets::targets(&config.state_dir, &policy.infrastructure, scope).await);
     }

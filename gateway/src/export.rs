@@ -5,6 +5,8 @@
 //! will. What a server does not confirm, as one of syslog does not, can be lost with its connection; one that it has closed
 //! is not written to.
 
+mod reach;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+pub use self::reach::{ReachError, reach};
 use crate::metrics::ExportMetrics;
 use crate::secret_file::{self, SecretFileError};
 use crate::telemetry::with_causes;
@@ -64,13 +67,17 @@ pub enum ExportConfigError {
 
 /// Why a batch was not sent.
 #[derive(Debug, Error)]
-enum SendError {
+pub enum SendError {
+    /// No connection, or none any more.
     #[error("the server cannot be reached, or broke off")]
     Io(#[from] io::Error),
+    /// No answer.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
+    /// An answer that is no success.
     #[error("the server answers {0}")]
     Status(reqwest::StatusCode),
+    /// No answer in time.
     #[error("the server does not answer in time")]
     Stalled,
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::sys::socket::{getsockopt, sockopt};
 use portreeve_core::certificate::CertificateSpec;
 use portreeve_core::login::Login;
 use russh::client::{self, AuthResult, Session};
@@ -27,6 +28,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 const HALF_VALIDITY: Duration = Duration::from_secs(90);
 /// Above this, keys that users press are slow to come back.
 const FAR: Duration = Duration::from_millis(50);
+
+/// What the smallest MTU of IPv6, 1280 bytes (RFC 8200 section 5), leaves beside its header, TCP's, and timestamps.
+const LEAST_SEGMENT: u32 = 1280 - 40 - 20 - 12;
 
 /// The types of host keys that are asked for, in the order of a session.
 const HOST_KEYS: [Algorithm; 5] = [
@@ -88,6 +92,8 @@ pub struct Report {
     pub round_trip_us: u64,
     /// Time of TCP and SSH handshake together, in microseconds.
     pub handshake_us: u64,
+    /// The largest TCP segment on the way to the target, in bytes; absent where the kernel does not tell.
+    pub segment: Option<u32>,
     /// Algorithms that the gateway and the target agree on.
     pub algorithms: Algorithms,
     /// The target's host keys, one of each type.
@@ -154,6 +160,7 @@ pub async fn probe(target: SocketAddr, log_in: Option<LogIn<'_>>) -> Result<Repo
         identification: first.identification,
         round_trip_us: micros(first.round_trip),
         handshake_us: micros(first.handshake),
+        segment: first.segment,
         algorithms: first.algorithms,
         host_keys: shown.into_iter().filter_map(|shown| shown.host_key).collect(),
         ca_trusted,
@@ -173,6 +180,7 @@ struct Shown {
     identification: String,
     algorithms: Algorithms,
     host_key: Option<HostKey>,
+    segment: Option<u32>,
     round_trip: Duration,
     handshake: Duration,
 }
@@ -240,6 +248,7 @@ impl Connection {
         let round_trip = started.elapsed();
         tcp.set_nodelay(true).map_err(failed)?;
         let dialled_from = tcp.local_addr().map_err(failed)?;
+        let segment = getsockopt(&tcp, sockopt::TcpMaxSeg).ok();
         let config = client::Config {
             client_id: SshId::Standard("SSH-2.0-portreeve_probe".into()),
             preferred: Preferred {
@@ -249,7 +258,7 @@ impl Connection {
             },
             ..client::Config::default()
         };
-        let notes = Arc::new(Mutex::new(Shown { round_trip, ..Shown::default() }));
+        let notes = Arc::new(Mutex::new(Shown { segment, round_trip, ..Shown::default() }));
         let handle = client::connect_stream(Arc::new(config), tcp, Notes(Arc::clone(&notes)))
             .await
             .map_err(|source| ProbeError::Handshake { target, source })?;
@@ -322,6 +331,11 @@ fn advice(report: &Report) -> Vec<String> {
             report.algorithms.key_exchange
         ));
     }
+    if let Some(segment) = report.segment.filter(|segment| *segment < LEAST_SEGMENT) {
+        advice.push(format!(
+            "The way to the target takes {segment} bytes in a segment, fewer than any IPv6 network must: raise the MTU on it."
+        ));
+    }
     if u128::from(report.round_trip_us) > FAR.as_micros() {
         advice.push(
             "The target is far from the gateway: users feel each round trip when they type.".to_owned(),
@@ -340,6 +354,7 @@ mod tests {
             identification: "SSH-2.0-test".into(),
             round_trip_us: 300,
             handshake_us: 9000,
+            segment: Some(1448),
             algorithms: Algorithms {
                 key_exchange: "mlkem768x25519-sha256".into(),
                 cipher: "aes128-gcm@openssh.com".into(),
@@ -359,12 +374,13 @@ mod tests {
     #[test]
     fn each_finding_has_its_advice() {
         type Change = fn(&mut Report);
-        let table: [(Change, &str); 6] = [
+        let table: [(Change, &str); 7] = [
             (|report| report.ca_trusted = Some(false), "TrustedUserCAKeys"),
             (|report| report.ca_trusted = None, "--login"),
             (|report| report.host_keys[0].algorithm = "ssh-rsa".into(), "ssh-keygen"),
             (|report| report.algorithms.cipher = "aes128-ctr".into(), "aes128-ctr"),
             (|report| report.algorithms.key_exchange = "curve25519-sha256".into(), "quantum"),
+            (|report| report.segment = Some(1180), "1180 bytes"),
             (|report| report.round_trip_us = 60_000, "far"),
         ];
         for (change, word) in table {

@@ -54,7 +54,21 @@ pub(super) fn kernel(config: &DatapathConfig) -> Vec<Finding> {
 
 /// The configured interfaces.
 pub(super) fn interfaces(names: &[String]) -> Vec<Finding> {
-    names.iter().map(|name| interface(name)).collect()
+    let sizes: Vec<(&str, u64)> =
+        names.iter().filter_map(|name| Some((name.as_str(), datapath::device(name).ok()?.mtu))).collect();
+    names.iter().map(|name| interface(name)).chain(judge_sizes(&sizes)).collect()
+}
+
+/// Packets that one interface takes and another does not.
+fn judge_sizes(sizes: &[(&str, u64)]) -> Option<Finding> {
+    let (_, first) = sizes.first()?;
+    if sizes.iter().all(|(_, mtu)| mtu == first) {
+        return None;
+    }
+    let told: Vec<String> = sizes.iter().map(|(name, mtu)| format!("{mtu} on {name}")).collect();
+    let advice = "large packets between them are lost unless ICMP (packet too big, fragmentation needed) gets through: give them one \
+                  MTU where the links take it";
+    Some(Finding::warning("MTU", told.join(", "), advice))
 }
 
 fn interface(name: &str) -> Finding {
@@ -80,11 +94,15 @@ fn interface(name: &str) -> Finding {
 
 /// Whether the clock is kept right: certificates are good for 90 s before and after it.
 pub(super) async fn clock() -> Finding {
-    let ask = || Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).output();
-    let told = timeout(PROGRAM_LIMIT, tokio::task::spawn_blocking(ask)).await;
-    let output = told.ok().and_then(Result::ok).and_then(Result::ok);
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    judge_clock(text.as_deref())
+    let text = told("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).await;
+    judge_clock(text.as_deref().map(str::trim))
+}
+
+/// What a program of the system prints; `None` where it is not there, fails or takes too long.
+pub(super) async fn told(program: &'static str, args: &'static [&'static str]) -> Option<String> {
+    let ask = move || Command::new(program).args(args).output();
+    let output = timeout(PROGRAM_LIMIT, tokio::task::spawn_blocking(ask)).await.ok()?.ok()?.ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn judge_clock(synchronized: Option<&str>) -> Finding {
@@ -187,6 +205,14 @@ mod tests {
             let finding = judge(free, inodes, read_only);
             assert!(finding.grade == grade && finding.found.contains(word), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn interfaces_of_different_mtu_are_told() {
+        assert_eq!(judge_sizes(&[]), None);
+        assert_eq!(judge_sizes(&[("lan0", 1500), ("lan1", 1500)]), None);
+        let finding = judge_sizes(&[("lan0", 1500), ("lan1", 1500), ("wg0", 1420)]).unwrap();
+        assert!(finding.grade == Grade::Warning && finding.found.contains("1420 on wg0"), "{finding:?}");
     }
 
     #[test]

@@ -12,10 +12,17 @@ use tokio::task::JoinSet;
 use super::{Finding, Scope};
 use crate::ca::Signer;
 use crate::ca::key::CaKey;
-use crate::probe::{self, LogIn, Report};
+use crate::probe::{self, LogIn, ProbeError, Report};
 
 /// Targets that are connected to at a time.
 const AT_ONCE: usize = 8;
+
+/// What to do about a target that refuses.
+const AWAY: &str = "is it up, and does its firewall let the gateway in?";
+
+/// What to do about a target that does not answer in time.
+const SILENT: &str = "is it up, and does its firewall let the gateway in? If a connection is made and nothing follows, packets as large as \
+                      the MTU are lost on the way: try `ping -M do -s 1472` to it, and let ICMP through";
 
 /// One address and port of a target, and whom to log in there.
 struct Look {
@@ -103,7 +110,7 @@ async fn look_at(look: &Look, signer: &Signer) -> Vec<Finding> {
     match probe::probe(look.target, log_in).await {
         Ok(report) => judge(&about, look.login.as_ref(), &report),
         Err(error) => {
-            let advice = "is it up, and does its firewall let the gateway in?";
+            let advice = if matches!(error, ProbeError::TimedOut { .. }) { SILENT } else { AWAY };
             vec![Finding { advice: Some(advice.to_owned()), ..Finding::of_error(about, &error) }]
         }
     }

@@ -1,9 +1,11 @@
 //! `portreeve doctor` on a gateway that is well, and on one with many faults at once.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use portreeve_tests::{Options, Testbed, run};
+use portreeve_tests::deadline::until;
+use portreeve_tests::{Companion, Options, Testbed, run};
 use serde_json::Value;
 
 use super::{Check, policy};
@@ -13,6 +15,7 @@ use crate::ssh::LIMIT;
 pub(super) const CHECKS: &[Check] = &[
     Check::new("the_doctor_finds_nothing_bad_in_a_gateway_that_is_well", well),
     Check::new("the_doctor_tells_all_faults_at_once_and_what_to_do", faults),
+    Check::new("the_doctor_asks_servers_of_events_and_looks_at_their_certificates", servers),
     Check::new("the_doctor_says_where_a_configuration_is_wrong", misspelt),
 ];
 
@@ -108,6 +111,50 @@ fn faults(_: &Beds) -> Result<()> {
     let (none, _) = doctor(&bed, &["--targets", "0"])?;
     ensure!(!none.iter().any(|finding| finding["about"] == "target 10.1.2.3:22"), "{none:#?}");
     ensure_says(finding(&none, "targets", "warning")?, &["not looked at", "--targets"])
+}
+
+fn servers(_: &Beds) -> Result<()> {
+    let bed = own(&Options::default())?;
+    let (certificate, key) = (bed.dir().join("logs.pem"), bed.dir().join("logs.key"));
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let wishes = bed.dir().join("logs.cnf");
+    let extensions = "subjectAltName = IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n";
+    fs::write(
+        &wishes,
+        format!("[req]\ndistinguished_name = name\nx509_extensions = own\n[name]\n[own]\n{extensions}"),
+    )?;
+    command.args(["-days", "3", "-subj", "/CN=logs", "-config"]).arg(&wishes);
+    command.arg("-out").arg(&certificate).arg("-keyout").arg(&key);
+    run(&mut command, b"", LIMIT)?.success()?;
+    let mut command = bed.topology().gateway.command("openssl");
+    command.args(["s_server", "-quiet", "-accept", "127.0.0.1:6514", "-cert"]).arg(&certificate);
+    command.arg("-key").arg(&key).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _server = Companion::spawn(&mut command)?;
+    until("a server of events", LIMIT, || {
+        Ok(bed.topology().gateway.connect("127.0.0.1:6514".parse()?).ok().map(drop))
+    })?;
+    bed.topology().gateway.enter(|| {
+        let mut ip = Command::new("ip");
+        run(ip.args(["link", "set", "wan0", "mtu", "1400"]), b"", LIMIT)?.success().map(drop)
+    })?;
+    let files = bed.gateway()?.files();
+    let exports = format!(
+        "\n[[access_log.export]]\nkind = \"http\"\nurl = \"http://127.0.0.1:9/in?key=s3cr3t\"\nallow_http = true\n\
+         [[alerts.export]]\nkind = \"syslog\"\naddress = \"127.0.0.1:6514\"\nca_file = {certificate:?}\n"
+    );
+    let text = fs::read_to_string(files.config_file())?;
+    fs::write(files.config_file(), text + &exports)?;
+
+    let (findings, status) = doctor(&bed, &["--targets", "0"])?;
+    ensure!(status == Some(3), "exit status {status:?}");
+    let away = finding(&findings, "export of access events to http 127.0.0.1", "bad")?;
+    ensure_says(away, &["lost to it"])?;
+    ensure!(!format!("{findings:?}").contains("s3cr3t"), "a secret is shown: {findings:#?}");
+    finding(&findings, "export of notices of alerts to syslog 127.0.0.1:6514", "good")?;
+    let near = finding(&findings, "certificate of 127.0.0.1:6514", "warning")?;
+    ensure_says(near, &["good until", "renew it"])?;
+    ensure_says(finding(&findings, "MTU", "warning")?, &["1500 on lan0", "1400 on wan0", "ICMP"])
 }
 
 fn misspelt(_: &Beds) -> Result<()> {
