@@ -9,6 +9,7 @@
 
 mod beds;
 mod bypass;
+mod documents;
 mod intercepted;
 mod observation;
 mod ssh;
@@ -31,6 +32,7 @@ fn main() -> Result<ExitCode> {
     let beds = Arc::new(Beds::default());
     let mut trials: Vec<Trial> = transparency::trials(&beds);
     trials.extend(intercepted::trials(&beds));
+    trials.extend(documents::trials(&beds));
     trials.extend(testbeds::trials(&beds));
     trials.extend(bypass::trials(&beds));
     if !arguments.list {
