@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -45,13 +45,13 @@ struct Partition {
 }
 
 /// A file of the boot partition: where it lies there, and here.
-pub(super) type BootFile<'a> = (String, &'a Path);
+pub(super) type BootFile = (String, PathBuf);
 
 /// Makes the boot partition's file system.
 ///
 /// # Errors
 /// When a program fails.
-pub(super) fn boot_partition(files: &[BootFile<'_>], epoch: u64, to: &Path) -> anyhow::Result<()> {
+pub(super) fn boot_partition(files: &[BootFile], epoch: u64, to: &Path) -> anyhow::Result<()> {
     File::create(to)?.set_len(ESP)?;
     let dated = |command: &mut Command| {
         command.env("SOURCE_DATE_EPOCH", epoch.to_string()).env("TZ", "UTC").stdout(Stdio::null());
@@ -144,7 +144,6 @@ fn fill(mut disk: &File, at: u64, file: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::super::recipe::Flavour;
     use super::*;

@@ -49,7 +49,7 @@ pub(super) fn write(tree: &Tree, flavour: Flavour, work: &Path, to: &Path) -> an
     initramfs::write(&inside, &mut file)?;
     file.flush()?;
     require(
-        Command::new("zstd").args(["--quiet", "--force", "-19", "--no-check", "-o"]).arg(to).arg(&archive),
+        Command::new("zstd").args(["--quiet", "--force", "-12", "--no-check", "-o"]).arg(to).arg(&archive),
     )
 }
 

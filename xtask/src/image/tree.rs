@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::assemble::Inputs;
 use super::recipe::{Recipe, data};
 use super::rootfs::{self, Rootfs};
 use crate::workspace::require;
@@ -60,7 +61,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::new`].
-    pub(super) fn finish(&self, recipe: &Recipe, gateway: &Path) -> anyhow::Result<()> {
+    pub(super) fn finish(&self, inputs: &Inputs<'_>) -> anyhow::Result<()> {
         self.prune()?;
         copy(&data().join("rootfs"), &self.root)?;
         let units = data().join("systemd");
@@ -68,15 +69,32 @@ impl Tree {
             copy(&units, &self.root.join("usr/lib/systemd/system"))?;
         }
         let inside = self.root.join("usr/bin/portreeve");
-        require(Command::new("strip").arg("-o").arg(&inside).arg(gateway))?;
+        require(Command::new("strip").arg("-o").arg(&inside).arg(inputs.gateway))?;
         fs::set_permissions(&inside, fs::Permissions::from_mode(0o755))?;
         let os_release = self.root.join("usr/lib/os-release");
         let debian = fs::read_to_string(&os_release).context("no os-release")?;
-        fs::write(&os_release, identified(&debian, recipe))?;
-        self.inside(&["systemctl", "preset-all"])?;
+        fs::write(&os_release, identified(&debian, inputs.recipe))?;
+        inputs.keys.map_or(Ok(()), |keys| keys.trust(&self.root))?;
+        if let Some(url) = inputs.update_url {
+            self.updates_from(url)?;
+        }
+        self.inside(&["systemctl", "--quiet", "preset-all"])?;
         self.inside(&["systemd-sysusers"])?;
         for place in EMPTY {
             fs::create_dir_all(self.root.join(place))?;
+        }
+        Ok(())
+    }
+
+    /// Definitions like those for the local directory, as systemd-sysupdate's component `url`.
+    fn updates_from(&self, url: &str) -> anyhow::Result<()> {
+        let (local, remote) =
+            (self.root.join("usr/lib/sysupdate.d"), self.root.join("usr/lib/sysupdate.url.d"));
+        copy(&local, &remote)?;
+        for file in fs::read_dir(&remote)? {
+            let file = file?.path();
+            let text = from_url(&fs::read_to_string(&file)?, url);
+            fs::write(&file, text.with_context(|| format!("{} has no local source", file.display()))?)?;
         }
         Ok(())
     }
@@ -107,6 +125,12 @@ fn release(root: &Path) -> anyhow::Result<String> {
         bail!("not one kernel in {}", root.display());
     };
     release.file_name().into_string().ok().context("a release that is no text")
+}
+
+/// The definition of a transfer with another source; `None` when it has not the local one.
+fn from_url(transfer: &str, url: &str) -> Option<String> {
+    const LOCAL: &str = "Type=regular-file\nPath=/var/lib/portreeve-updates\n";
+    transfer.contains(LOCAL).then(|| transfer.replacen(LOCAL, &format!("Type=url-file\nPath={url}\n"), 1))
 }
 
 /// Debian's `os-release` with what systemd-sysupdate reads.
@@ -140,4 +164,32 @@ pub(super) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o755))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recipe::Flavour;
+    use super::*;
+
+    #[test]
+    fn every_transfer_can_come_from_an_url() {
+        let mut found = 0;
+        for file in fs::read_dir(data().join("rootfs/usr/lib/sysupdate.d")).unwrap() {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            let remote = from_url(&text, "https://updates.example").unwrap();
+            assert!(remote.contains(
+                "[Source]\nType=url-file\nPath=https://updates.example\nMatchPattern=portreeve_@v_%W"
+            ));
+            assert!(remote.contains("[Target]\n"));
+            found += 1;
+        }
+        assert_eq!(found, 3);
+    }
+
+    #[test]
+    fn updates_know_version_and_variant_by_os_release() {
+        let recipe = Recipe { flavour: Flavour::Hardware, frr: true, version: "1.2".to_owned() };
+        let text = identified("ID=debian\n", &recipe);
+        assert_eq!(text, "ID=debian\nIMAGE_ID=portreeve\nIMAGE_VERSION=1.2\nVARIANT_ID=hardware-frr\n");
+    }
 }

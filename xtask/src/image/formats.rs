@@ -1,0 +1,164 @@
+//! The disk in the formats of hypervisors, each the same for the same disk.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use super::digest;
+use super::recipe::Recipe;
+use crate::workspace::{printed, require};
+
+/// Bytes in which a VMDK's descriptor lies.
+const DESCRIPTOR: usize = 64 << 10;
+
+/// Writes `.qcow2`, `.vmdk` and `.ova` beside the raw disk.
+///
+/// # Errors
+/// When a program fails.
+pub(super) fn write(recipe: &Recipe, raw: &Path, epoch: u64, work: &Path) -> anyhow::Result<()> {
+    let convert = |format: &str, options: &[&str], to: &Path| {
+        let mut convert = Command::new("qemu-img");
+        require(convert.args(["convert", "-f", "raw", "-O", format]).args(options).arg(raw).arg(to))
+    };
+    convert("qcow2", &["-c", "-o", "compression_type=zstd"], &raw.with_extension("qcow2"))?;
+    let vmdk = raw.with_extension("vmdk");
+    convert("vmdk", &["-o", "subformat=streamOptimized"], &vmdk)?;
+    fix_content_id(&vmdk, &digest(&["vmdk", &recipe.prefix()]))?;
+    appliance(recipe, raw, &vmdk, epoch, work)
+}
+
+/// qemu-img draws the identity of a VMDK's contents at random; here it follows from the image's name.
+fn fix_content_id(vmdk: &Path, digest: &str) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(vmdk)?;
+    let mut head = Vec::new();
+    (&mut file).take(u64::try_from(DESCRIPTOR)?).read_to_end(&mut head)?;
+    let at = content_id(&head).context("a VMDK without a CID")?;
+    file.seek(SeekFrom::Start(u64::try_from(at)?))?;
+    Ok(file.write_all(digest.get(..8).unwrap_or_default().as_bytes())?)
+}
+
+/// Where the eight digits of the identity are.
+fn content_id(head: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"\nCID=";
+    let at = head.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let digits = head.get(at..at + 9)?;
+    (digits.ends_with(b"\n") && digits.iter().take(8).all(u8::is_ascii_hexdigit)).then_some(at)
+}
+
+/// A virtual machine as VMware and VirtualBox import it: a description, sums, and the disk, in this order.
+fn appliance(recipe: &Recipe, raw: &Path, vmdk: &Path, epoch: u64, work: &Path) -> anyhow::Result<()> {
+    let inside = work.join("ova");
+    fs::create_dir_all(&inside)?;
+    let name = |end: &str| format!("{}.{end}", recipe.prefix());
+    fs::copy(vmdk, inside.join(name("vmdk")))?;
+    let (size, capacity) = (fs::metadata(vmdk)?.len(), fs::metadata(raw)?.len());
+    fs::write(inside.join(name("ovf")), description(recipe, size, capacity))?;
+    let mut sums = String::new();
+    for end in ["ovf", "vmdk"] {
+        let sum = printed(Command::new("sha256sum").arg(name(end)).current_dir(&inside))?;
+        let Some(sum) = sum.get(..64) else { bail!("sha256sum printed no sum") };
+        sums += &format!("SHA256({})= {sum}\n", name(end));
+    }
+    fs::write(inside.join(name("mf")), sums)?;
+    let mut tar = Command::new("tar");
+    tar.args([
+        "--create",
+        "--format=ustar",
+        "--owner=root:0",
+        "--group=root:0",
+        "--mode=0644",
+        "--numeric-owner",
+    ]);
+    tar.arg(format!("--mtime=@{epoch}"))
+        .arg("--directory")
+        .arg(&inside)
+        .arg("--file")
+        .arg(raw.with_extension("ova"));
+    require(tar.args([name("ovf"), name("mf"), name("vmdk")]))?;
+    Ok(fs::remove_dir_all(inside)?)
+}
+
+/// The description, in the Open Virtualization Format (DSP0243): UEFI, 2 processors, 1 GiB, two network cards.
+fn description(recipe: &Recipe, size: u64, capacity: u64) -> String {
+    let prefix = recipe.prefix();
+    let item = |kind: u32, id: u32, more: &str| {
+        format!(
+            "      <Item><rasd:ElementName>{id}</rasd:ElementName><rasd:InstanceID>{id}</rasd:InstanceID>\
+             <rasd:ResourceType>{kind}</rasd:ResourceType>{more}</Item>\n"
+        )
+    };
+    let quantity = |number: u32| format!("<rasd:VirtualQuantity>{number}</rasd:VirtualQuantity>");
+    let memory = "<rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits>".to_owned() + &quantity(1024);
+    let controller = "<rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType>";
+    let disk = "<rasd:HostResource>ovf:/disk/disk</rasd:HostResource><rasd:Parent>3</rasd:Parent>";
+    let card = |network: &str| {
+        format!(
+            "<rasd:ResourceSubType>VmxNet3</rasd:ResourceSubType><rasd:Connection>{network}</rasd:Connection>\
+             <rasd:AutomaticAllocation>true</rasd:AutomaticAllocation>"
+        )
+    };
+    let items = [
+        item(3, 1, &quantity(2)),
+        item(4, 2, &memory),
+        item(6, 3, controller),
+        item(17, 4, disk),
+        item(10, 5, &card("users")),
+        item(10, 6, &card("servers")),
+    ];
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+  xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+  xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
+  xmlns:vmw="http://www.vmware.com/schema/ovf">
+  <References><File ovf:id="file" ovf:href="{prefix}.vmdk" ovf:size="{size}"/></References>
+  <DiskSection><Info>Disks</Info><Disk ovf:diskId="disk" ovf:fileRef="file" ovf:capacity="{capacity}"
+    ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+  <NetworkSection><Info>Networks</Info><Network ovf:name="users"/><Network ovf:name="servers"/></NetworkSection>
+  <VirtualSystem ovf:id="portreeve"><Info>A portreeve router</Info><Name>portreeve</Name>
+    <OperatingSystemSection ovf:id="96" vmw:osType="debian12_64Guest"><Info>Debian</Info></OperatingSystemSection>
+    <VirtualHardwareSection><Info>Hardware</Info>
+      <System><vssd:ElementName>portreeve</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemType>vmx-17</vssd:VirtualSystemType></System>
+{}      <vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="efi"/>
+    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>
+"#,
+        items.concat()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recipe::Flavour;
+    use super::*;
+
+    #[test]
+    fn the_random_identity_of_a_vmdk_is_found_and_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disk.vmdk");
+        fs::write(&file, b"KDMV\0\n# Disk\nversion=1\nCID=9a8b7c6d\nparentCID=ffffffff\n").unwrap();
+        fix_content_id(&file, "0123456789").unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains("\nCID=01234567\nparentCID=ffffffff\n"), "{text}");
+        assert_eq!(content_id(b"\nCID=9a8b"), None);
+    }
+
+    #[test]
+    fn the_description_names_the_disk_and_starts_by_uefi() {
+        let recipe = Recipe { flavour: Flavour::Cloud, frr: false, version: "1.2".to_owned() };
+        let text = description(&recipe, 5, 6);
+        for part in [
+            r#"ovf:href="portreeve_1.2_cloud.vmdk" ovf:size="5""#,
+            r#"vmw:value="efi""#,
+            "ovf:capacity=\"6\"",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(text.matches("<Item>").count(), 6);
+    }
+}
