@@ -251,7 +251,11 @@ fn prepare(
     })
 }
 
-fn new_id() -> Result<String> {
+/// A name that no other testbed has.
+///
+/// # Errors
+/// When there is no randomness.
+pub fn new_id() -> Result<String> {
     let mut bytes = [0; 3];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().fold(String::from("pt"), |id, byte| id + &format!("{byte:02x}")))

@@ -67,6 +67,15 @@ pub struct Topology {
     pub server: Netns,
 }
 
+/// A host at an end of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Where users are.
+    Client,
+    /// Where the targets are.
+    Server,
+}
+
 /// `address:port`.
 pub fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
     SocketAddr::new(ip.into(), port)
@@ -110,14 +119,35 @@ impl Topology {
             }
         }
         ip(&["-n", client], &client_host())?;
-        ip(
-            &["-n", server],
-            &host(&[TARGET4, OPEN4, REFUSING4], &[TARGET6, OPEN6], (GATEWAY_WAN4, GATEWAY_WAN6)),
-        )?;
+        ip(&["-n", server], &server_host())?;
         ip(&["-n", gateway], &format!("link set lo up\n{}{}", router_lan(), router_wan()))?;
         self.gateway.sysctl("net/ipv4/ip_forward", "1")?;
         self.gateway.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         self.offloads()
+    }
+
+    /// Makes the namespaces without a link between them: each gets its own by [`Topology::plug`].
+    ///
+    /// # Errors
+    /// What the kernel or a tool refused.
+    pub fn build_apart(&self) -> Result<()> {
+        let names: String = self.names().iter().map(|name| format!("netns add {name}\n")).collect();
+        ip(&[], &names)
+    }
+
+    /// Moves a device from the gateway's namespace to a host's, as its `eth0` with its addresses and routes.
+    ///
+    /// # Errors
+    /// What the kernel or a tool refused.
+    pub fn plug(&self, end: End, device: &str) -> Result<()> {
+        let (netns, addresses) = match end {
+            End::Client => (&self.client, client_host()),
+            End::Server => (&self.server, server_host()),
+        };
+        let name = netns.name();
+        ip(&["-n", self.gateway.name()], &format!("link set {device} netns {name} name eth0\n"))?;
+        netns.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
+        ip(&["-n", name], &addresses)
     }
 
     /// Removes the link between client and gateway and makes it anew, as a hot-plugged one would be.
@@ -172,6 +202,10 @@ fn host(v4: &[Ipv4Addr], v6: &[Ipv6Addr], router: (Ipv4Addr, Ipv6Addr)) -> Strin
     // Without a source the kernel may choose any address of the interface.
     let source = v6.first().map(|first| format!(" src {first}")).unwrap_or_default();
     lines + &format!("route add default via {}{source}\n", router.1)
+}
+
+fn server_host() -> String {
+    host(&[TARGET4, OPEN4, REFUSING4], &[TARGET6, OPEN6], (GATEWAY_WAN4, GATEWAY_WAN6))
 }
 
 fn client_host() -> String {

@@ -35,7 +35,8 @@ pub fn kernel_programs() -> Result<PathBuf> {
     Ok(object)
 }
 
-fn workspace() -> &'static Path {
+/// The directory that all is in.
+pub(crate) fn workspace() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
 }

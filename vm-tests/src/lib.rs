@@ -1,19 +1,27 @@
-//! Virtual machines for tests: a stock kernel, a root file system in memory, and one program.
+//! Virtual machines for tests, of two kinds.
 //!
-//! Owns what is between a test and QEMU: which kernels there are ([`kernels`]), what the machine has in its root
-//! ([`root`], [`initramfs`]), starting it and judging what it says ([`machine`]). What runs inside is the program
-//! `portreeve-vm-guest`, which is process 1 there.
+//! - A stock kernel, a root file system in memory, and one program: which kernels there are ([`kernels`]), what the
+//!   machine has in its root ([`root`], [`initramfs`]), starting it and judging what it says ([`machine`]). What runs inside
+//!   is the program `portreeve-vm-guest`, which is process 1 there.
+//! - The appliance: the image that was built last ([`image`]), disks and seed ([`disk`], [`seed`]), a machine that runs it
+//!   ([`appliance`]), what it says ([`console`]), and hosts at its network cards ([`bed`]).
 //!
 //! Invariants: a machine that says nothing, panics or takes too long is a failure with its log kept; nothing of
 //! the host is changed but `target/vm`. What it does not do: fetch kernels or install QEMU, which is
 //! `cargo xtask setup`; use KVM, which not every host of CI can: all is emulated, so results do not differ.
 
+pub mod appliance;
+pub mod bed;
 pub mod built;
+pub mod console;
+pub mod disk;
 mod emulator;
+pub mod image;
 pub mod initramfs;
 pub mod kernels;
 pub mod machine;
 pub mod root;
+pub mod seed;
 
 /// What the guest says before the kernel's release when it is up.
 pub const READY: &str = "guest: Linux ";

@@ -1,0 +1,55 @@
+//! Disks of machines: copies that share what they do not change, and small volumes with files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use portreeve_tests::run;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Bytes of a volume with a few small files.
+const VOLUME: u64 = 4 << 20;
+
+/// Makes `path` a disk that begins as the image `base` and keeps what is written; `base` stays as it is.
+///
+/// # Errors
+/// When qemu-img refuses.
+pub fn overlay(base: &Path, path: &Path) -> Result<()> {
+    let base = base.canonicalize().with_context(|| base.display().to_string())?;
+    let mut command = Command::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(base).arg(path);
+    finish(&mut command)
+}
+
+/// Makes `path` a volume with a label and files, each by its name there.
+///
+/// # Errors
+/// When a tool refuses.
+pub fn volume(path: &Path, label: &str, files: &[(&str, &Path)]) -> Result<()> {
+    File::create(path)?.set_len(VOLUME)?;
+    finish(Command::new("mkfs.vfat").args(["-n", label]).arg(path))?;
+    for (name, file) in files {
+        finish(Command::new("mcopy").arg("-i").arg(path).arg(file).arg(format!("::{name}")))?;
+    }
+    Ok(())
+}
+
+/// The raw contents of a disk that no machine has, written to `to`.
+///
+/// # Errors
+/// When qemu-img refuses.
+pub fn raw(disk: &Path, to: PathBuf) -> Result<PathBuf> {
+    finish(Command::new("qemu-img").args(["convert", "-q", "-O", "raw"]).arg(disk).arg(&to))?;
+    Ok(to)
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let finished = run(command, b"", LIMIT);
+    finished
+        .and_then(|finished| finished.success())
+        .with_context(|| format!("{program}: see `cargo xtask setup`"))?;
+    Ok(())
+}
