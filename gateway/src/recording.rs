@@ -28,6 +28,7 @@ mod space;
 pub mod spool;
 mod stream;
 mod sync;
+mod walker;
 mod writer;
 
 use std::fmt;

@@ -8,7 +8,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use portreeve_core::envelope::{SegmentName, whole_blocks};
@@ -26,9 +29,26 @@ use crate::telemetry::with_causes;
 /// # Errors
 /// Those of listing and locking the spool.
 pub(super) fn close_leftovers(root: &Path, chain: &AuditChain) -> io::Result<usize> {
+    thread::scope(|scope| {
+        // Signing waits for the disk; meanwhile the next ones are cut.
+        let (cut, gathered) = sync_channel(1);
+        let signer = scope.spawn(move || -> usize {
+            gathered.into_iter().map(|gathered| sign_gathered(chain, gathered)).sum()
+        });
+        let closed = cut_leftovers(root, chain, &cut);
+        drop(cut);
+        let signed = signer.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(closed? + signed)
+    })
+}
+
+/// Cuts all of them, and hands over those that are to be signed, [`AT_ONCE`] at a time; how many others it closed.
+fn cut_leftovers(root: &Path, chain: &AuditChain, to_sign: &SyncSender<Vec<Cut>>) -> io::Result<usize> {
     let lock = File::open(root)?;
     let mut closed = 0;
     let mut gathered = Vec::new();
+    // The signer takes them as long as this runs.
+    let hand_over = |gathered| to_sign.send(gathered).ok();
     for entry in fs::read_dir(root)? {
         let part = entry?.path();
         if part.extension().is_none_or(|extension| extension != PART) {
@@ -50,14 +70,16 @@ pub(super) fn close_leftovers(root: &Path, chain: &AuditChain) -> io::Result<usi
             Err(error) => tell(&part, &error),
         }
         if gathered.len() == AT_ONCE {
-            closed += sign_gathered(chain, std::mem::take(&mut gathered));
+            hand_over(std::mem::take(&mut gathered));
         }
     }
-    Ok(closed + sign_gathered(chain, gathered))
+    hand_over(gathered);
+    Ok(closed)
 }
 
-/// Sessions whose manifests are signed with one write to the disk; each holds a descriptor.
-const AT_ONCE: usize = 64;
+/// Sessions whose manifests are signed with one write to the disk. Each holds a descriptor, and three times as many are
+/// there: those that are signed, those that wait for it, and those that are cut.
+const AT_ONCE: usize = 128;
 
 /// Characters of a key's id.
 const KEY_ID: usize = 16;
