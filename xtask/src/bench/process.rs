@@ -1,9 +1,10 @@
-//! What a process has used: CPU time of all its threads, and memory.
+//! What a process has used: CPU time of all its threads, and memory; and on which processors it runs.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -32,6 +33,27 @@ pub(super) fn peak(pid: Pid) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     Ok(kilobytes(&text, "VmHWM:").with_context(|| path)? as f64 * 1024.0)
+}
+
+/// The processors of this thread, and of what it starts.
+pub(super) fn processors() -> Result<CpuSet> {
+    sched_getaffinity(Pid::from_raw(0)).context("which processors this thread runs on")
+}
+
+/// Keeps this thread, and what it starts from now on, on these processors.
+pub(super) fn keep_on(processors: &CpuSet) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), processors).context("keep this thread on some processors")
+}
+
+/// Keeps all threads of a process on these processors, and so those that they start.
+pub(super) fn keep_process_on(pid: Pid, processors: &CpuSet) -> Result<()> {
+    let path = format!("/proc/{pid}/task");
+    for thread in fs::read_dir(&path).with_context(|| path.clone())? {
+        let name = thread?.file_name();
+        let id = name.to_str().and_then(|name| name.parse().ok()).with_context(|| path.clone())?;
+        sched_setaffinity(Pid::from_raw(id), processors).with_context(|| format!("thread {id}"))?;
+    }
+    Ok(())
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {

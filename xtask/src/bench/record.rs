@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::figures::Figures;
-use self::scene::Scene;
+use self::scene::{Cores, Scene};
 use crate::{build, setup, workspace};
 
 /// Arguments of `cargo xtask bench record`.
@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// Fewer and shorter rounds: under two minutes once everything is built.
     #[arg(long)]
     quick: bool,
-    /// Only measures whose names begin so: streams, sessions, files, parts, spool, typed.
+    /// Only measures whose names begin so: streams, apart, sessions, files, parts, spool, typed.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// A file for the figures as JSON.
@@ -43,6 +43,7 @@ struct Extent {
     stream_repeats: usize,
     flood_bytes: usize,
     sessions: usize,
+    session_rounds: usize,
     files: usize,
     part_rounds: usize,
     spool_files: usize,
@@ -55,6 +56,7 @@ const QUICK: Extent = Extent {
     stream_repeats: 4,
     flood_bytes: 30_000_000,
     sessions: 50,
+    session_rounds: 1,
     files: 1000,
     part_rounds: 3,
     spool_files: 20_000,
@@ -65,6 +67,7 @@ const FULL: Extent = Extent {
     stream_repeats: 20,
     flood_bytes: 90_000_000,
     sessions: 500,
+    session_rounds: 3,
     files: 10_000,
     part_rounds: 7,
     spool_files: 100_000,
@@ -97,13 +100,21 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("bench: typed commands");
         parts::typed_commands(extent.typing, &mut figures)?;
     }
-    if ["streams", "sessions", "files"].into_iter().any(wanted) {
+    let shared = ["streams", "sessions", "files"].into_iter().any(wanted);
+    if shared || wanted("apart") {
         // A session of the crowd takes a descriptor here and several in the gateway.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
         portreeve_tests::interrupt::watch(super::interrupted)?;
-        let scene = Scene::start(gateway, program)?;
+    }
+    if shared {
+        let scene = Scene::start(&gateway, program.clone(), Cores::Shared)?;
         sessions(&scene, extent, wanted, &mut figures)?;
+        scene.stop()?;
+    }
+    if wanted("apart") {
+        let scene = Scene::start(&gateway, program, Cores::Apart)?;
+        streams(&scene, Cores::Apart, extent, &mut figures)?;
         scene.stop()?;
     }
     println!("{}", figures.tables());
@@ -123,17 +134,24 @@ fn sessions(
 ) -> Result<()> {
     if wanted("sessions") {
         eprintln!("bench: sessions that start at once");
-        crowd::measure(scene, extent.sessions, figures)?;
+        for _ in 0..extent.session_rounds {
+            crowd::measure(scene, extent.sessions, figures)?;
+        }
     }
     if wanted("files") {
         eprintln!("bench: small files");
         files::measure(scene, extent.files, figures)?;
     }
     if wanted("streams") {
-        for round in 1..=extent.stream_rounds {
-            eprintln!("bench: streams, round {round} of {}", extent.stream_rounds);
-            streams::measure(scene, extent.stream_repeats, extent.flood_bytes, figures)?;
-        }
+        streams(scene, Cores::Shared, extent, figures)?;
+    }
+    Ok(())
+}
+
+fn streams(scene: &Scene, cores: Cores, extent: &Extent, figures: &mut Figures) -> Result<()> {
+    for round in 1..=extent.stream_rounds {
+        eprintln!("bench: streams ({cores:?}), round {round} of {}", extent.stream_rounds);
+        streams::measure(scene, cores, (extent.stream_repeats, extent.flood_bytes), figures)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sched::CpuSet;
 use nix::unistd::Pid;
 use portreeve_tests::deadline::until;
 use portreeve_tests::server::accounts::LOGIN;
@@ -14,7 +15,7 @@ use portreeve_tests::topology::TARGET4;
 use portreeve_tests::{Options, Route, Testbed, template};
 use tempfile::TempDir;
 
-use super::super::process::{cpu_seconds, peak, reset_peak};
+use super::super::process::{cpu_seconds, keep_on, keep_process_on, peak, processors, reset_peak};
 use super::super::routes::NO_RECORDING;
 
 /// Bytes of noise: a prime, so that no part of a stream that has it again and again looks like another.
@@ -49,6 +50,17 @@ pub(super) struct Scene {
     files: TempDir,
     noise: Vec<u8>,
     program: PathBuf,
+    /// The processors to go back to, where gateways have one of their own.
+    shared: Option<CpuSet>,
+}
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cores {
+    /// Everything on all processors.
+    Shared,
+    /// Gateways on one, and everything else on another one, as on a router that hosts nothing else.
+    Apart,
 }
 
 /// What a gateway used.
@@ -116,14 +128,28 @@ impl Scene {
     ///
     /// # Errors
     /// What does not start.
-    pub(super) fn start(gateway: PathBuf, program: PathBuf) -> Result<Self> {
+    pub(super) fn start(gateway: &Path, program: PathBuf, cores: Cores) -> Result<Self> {
         // The server has a /tmp of its own, and sees this one.
         let files = tempfile::Builder::new().prefix("portreeve-bench-").tempdir_in("/var/tmp")?;
         fs::set_permissions(files.path(), Permissions::from_mode(0o755))?;
         let noise = noise();
         fs::write(files.path().join("noise"), &noise)?;
-        let beds = Way::ALL.into_iter().map(|way| Ok((way, way.start(&gateway)?)));
-        Ok(Self { beds: beds.collect::<Result<_>>()?, files, noise, program })
+        let (ways, shared) = match cores {
+            Cores::Shared => (&Way::ALL[..], None),
+            Cores::Apart => (&Way::MAIN[..], Some(processors()?)),
+        };
+        let apart = shared.as_ref().map(two_of).transpose()?;
+        if let Some((others, _)) = &apart {
+            keep_on(others)?;
+        }
+        let beds = ways.iter().map(|way| Ok((*way, way.start(gateway)?)));
+        let scene = Self { beds: beds.collect::<Result<_>>()?, files, noise, program, shared };
+        if let Some((_, gateways)) = &apart {
+            for (_, bed) in scene.beds.iter().filter(|(way, _)| *way != Way::Direct) {
+                keep_process_on(pid(bed)?, gateways)?;
+            }
+        }
+        Ok(scene)
     }
 
     /// The testbed of a way.
@@ -174,9 +200,8 @@ impl Scene {
         if way == Way::Direct {
             return Ok((work()?, None));
         }
-        let gateway = self.bed(way)?.gateway()?;
-        let (spool, pid) = (gateway.files().spool_dir(), gateway.pid().context("the gateway does not run")?);
-        let pid = Pid::from_raw(i32::try_from(pid)?);
+        let bed = self.bed(way)?;
+        let (spool, pid) = (bed.gateway()?.files().spool_dir(), pid(bed)?);
         for old in closed(&spool)?.context("a session is open")? {
             fs::remove_dir_all(old)?;
         }
@@ -198,8 +223,25 @@ impl Scene {
     /// When something is left behind.
     pub(super) fn stop(self) -> Result<()> {
         self.beds.into_iter().try_for_each(|(_, bed)| bed.stop())?;
+        self.shared.as_ref().map_or(Ok(()), keep_on)?;
         Ok(self.files.close()?)
     }
+}
+
+fn pid(bed: &Testbed) -> Result<Pid> {
+    let pid = bed.gateway()?.pid().context("the gateway does not run")?;
+    Ok(Pid::from_raw(i32::try_from(pid)?))
+}
+
+/// One of these processors, and another one.
+fn two_of(processors: &CpuSet) -> Result<(CpuSet, CpuSet)> {
+    let mut usable = (0..CpuSet::count()).filter(|cpu| processors.is_set(*cpu).unwrap_or(false));
+    let mut one = || {
+        let mut set = CpuSet::new();
+        set.set(usable.next().context("gateways apart need two processors")?)?;
+        anyhow::Ok(set)
+    };
+    Ok((one()?, one()?))
 }
 
 /// The recordings in a spool, unless one of them is still written.

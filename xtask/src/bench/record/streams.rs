@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::super::bulk::{await_go, exchange};
 use super::figures::{Figures, Unit};
 use super::loss::{Expected, missing};
-use super::scene::{NOISE, Scene, Way};
+use super::scene::{Cores, NOISE, Scene, Way};
 
 /// What moves.
 struct Stream {
@@ -22,39 +22,41 @@ struct Stream {
     ways: &'static [Way],
 }
 
-/// Moves each stream once on each way.
+/// Moves each stream once on each way of the scene.
 ///
 /// # Errors
 /// When a session does not start or does not get through, or what was recorded is not what was sent.
 pub(super) fn measure(
     scene: &Scene,
-    repeats: usize,
-    flood_bytes: usize,
+    cores: Cores,
+    (repeats, flood_bytes): (usize, usize),
     figures: &mut Figures,
 ) -> Result<()> {
-    let noise = scene.files().join("noise").display().to_string();
-    let bytes = repeats * NOISE;
-    let download = |name, options, ways| Stream {
-        name,
-        options,
-        program: format!("exec cat{}", format!(" {noise}").repeat(repeats)),
-        go: "go\n",
-        up: 0,
-        down: bytes,
-        ways,
+    let streams = match cores {
+        Cores::Shared => shared(scene, repeats, flood_bytes),
+        Cores::Apart => apart(scene, repeats),
     };
-    let streams = [
-        download("download", &["-T"], &Way::ALL),
-        download("download, aes128-gcm", &["-T", "-o", "Ciphers=aes128-gcm@openssh.com"], &Way::MAIN),
-        Stream {
-            name: "upload",
-            options: &["-T"],
-            program: "exec cat > /dev/null".to_owned(),
-            go: "go\n",
-            up: bytes,
-            down: 0,
-            ways: &Way::MAIN,
-        },
+    for stream in &streams {
+        for way in stream.ways {
+            stream
+                .measure(scene, *way, figures)
+                .with_context(|| format!("{}, {}", stream.name, way.name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn shared(scene: &Scene, repeats: usize, flood_bytes: usize) -> Vec<Stream> {
+    vec![
+        download("download", scene, repeats, &["-T"], &Way::ALL),
+        download(
+            "download, aes128-gcm",
+            scene,
+            repeats,
+            &["-T", "-o", "Ciphers=aes128-gcm@openssh.com"],
+            &Way::MAIN,
+        ),
+        upload("upload", repeats),
         Stream {
             name: "flood of a terminal",
             options: &["-tt"],
@@ -65,15 +67,28 @@ pub(super) fn measure(
             down: flood_bytes / 3 * 3,
             ways: &Way::MAIN,
         },
-    ];
-    for stream in &streams {
-        for way in stream.ways {
-            stream
-                .measure(scene, *way, figures)
-                .with_context(|| format!("{}, {}", stream.name, way.name()))?;
-        }
-    }
-    Ok(())
+    ]
+}
+
+fn apart(scene: &Scene, repeats: usize) -> Vec<Stream> {
+    vec![download("download, apart", scene, repeats, &["-T"], &Way::MAIN), upload("upload, apart", repeats)]
+}
+
+fn download(
+    name: &'static str,
+    scene: &Scene,
+    repeats: usize,
+    options: &'static [&'static str],
+    ways: &'static [Way],
+) -> Stream {
+    let noise = format!(" {}", scene.files().join("noise").display()).repeat(repeats);
+    let program = format!("exec cat{noise}");
+    Stream { name, options, program, go: "go\n", up: 0, down: repeats * NOISE, ways }
+}
+
+fn upload(name: &'static str, repeats: usize) -> Stream {
+    let program = "exec cat > /dev/null".to_owned();
+    Stream { name, options: &["-T"], program, go: "go\n", up: repeats * NOISE, down: 0, ways: &Way::MAIN }
 }
 
 impl Stream {
