@@ -26,7 +26,7 @@ use self::daemon::{Daemon, Edges};
 use self::interfaces::Interfaces;
 use self::signals::Signals;
 use self::takeover::Predecessor;
-pub use self::takeover::Request;
+pub use self::takeover::{Request, Standing};
 use crate::access_log::AccessLog;
 use crate::audit::AuditChain;
 use crate::ca::host::HostSigner;
@@ -48,6 +48,7 @@ use crate::session::{Gateway, Incoming};
 use crate::ship::Shipping;
 use crate::ssh::shown_keys::KeyRing;
 use crate::store::{self, FileWatch, PolicyStore};
+use crate::systemd::{Manager, State};
 use crate::telemetry::with_causes;
 
 /// Connections in channels of live sessions that may wait to be served.
@@ -113,9 +114,11 @@ pub async fn run(config: Config, start: Start) -> anyhow::Result<()> {
         // It steers already; only the next takeover will not find it.
         tracing::error!(error = with_causes(&error), "this gateway cannot be asked for anything");
     }
+    let mut manager = Manager::of_this_process();
     let mut daemon = Daemon::new(gateway, edges, interfaces, listener, datapath);
-    daemon.serve().await;
-    daemon.end().await
+    daemon.serve(&mut manager).await;
+    manager.tell(State::Stopping);
+    manager.during(daemon.end()).await
 }
 
 /// Loads keys and opens files, and yields what sends events on; touches nothing outside the state directory, spool and

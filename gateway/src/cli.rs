@@ -1,8 +1,9 @@
 //! The command line: one file per verb below `cli/`.
 //!
 //! Exit status 0 means done, 1 means an error that is printed on standard error, 2 means unusable
-//! arguments, 3 means that `explain` found the connection denied, that `probe` found the CA not trusted
-//! or that `doctor` found something bad, 4 means that `datapath coverage` does not balance.
+//! arguments, 3 means that `explain` found the connection denied, that `probe` found the CA not trusted,
+//! that `doctor` found something bad or that `ready` found the gateway not ready, 4 means that `datapath coverage` does
+//! not balance.
 
 mod audit_key;
 mod ca;
@@ -15,6 +16,7 @@ mod kernel_policies;
 pub mod logs;
 pub mod print;
 mod probe;
+mod ready;
 mod run;
 mod sessions;
 
@@ -74,6 +76,8 @@ enum Verb {
     /// List and forget the pinned host keys of targets
     #[command(subcommand)]
     HostKeys(host_keys::HostKeysCommand),
+    /// Wait until the gateway serves and every interface has its programs, and say so in one line
+    Ready(ready::ReadyArgs),
     /// Attach, show, watch, account for or remove what is in the kernel
     #[command(subcommand)]
     Datapath(datapath::DatapathCommand),
@@ -111,6 +115,7 @@ impl Cli {
             Verb::Explain(args) => args.run(json),
             Verb::Probe(args) => args.run(json),
             Verb::Doctor(args) => args.run(json),
+            Verb::Ready(args) => args.run(json),
             Verb::Ca(command) => command.run(json),
             Verb::AuditKey(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),

@@ -26,4 +26,5 @@ pub mod session;
 pub mod ship;
 pub mod ssh;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;

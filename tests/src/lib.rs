@@ -15,6 +15,7 @@ pub mod echo;
 pub mod execute;
 pub mod frames;
 pub mod gateway;
+pub mod init;
 pub mod interrupt;
 pub mod keeper;
 pub mod netns;

@@ -22,15 +22,18 @@ pub enum Role {
     Keeper,
     /// Becomes sshd.
     Server,
+    /// Becomes the systemd of a machine.
+    Init,
 }
 
 impl Role {
-    const ALL: [Self; 2] = [Self::Keeper, Self::Server];
+    const ALL: [Self; 3] = [Self::Keeper, Self::Server, Self::Init];
 
     fn name(self) -> &'static str {
         match self {
             Self::Keeper => "keeper",
             Self::Server => "server",
+            Self::Init => "init",
         }
     }
 
@@ -74,7 +77,8 @@ fn play(role: Role, args: &[OsString]) -> Result<()> {
     match (role, args) {
         (Role::Keeper, [record]) => crate::keeper::keep(record.as_ref()),
         (Role::Server, [netns, root]) => match crate::server::become_sshd(netns.as_ref(), root.as_ref())? {},
-        (Role::Keeper | Role::Server, _) => bail!("wrong arguments for role {}", role.name()),
+        (Role::Init, [dir, unit]) => match crate::init::become_systemd(dir.as_ref(), unit)? {},
+        (Role::Keeper | Role::Server | Role::Init, _) => bail!("wrong arguments for role {}", role.name()),
     }
 }
 

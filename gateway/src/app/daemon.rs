@@ -21,6 +21,7 @@ use crate::listener::Listener;
 use crate::session::{self, Gateway, Incoming};
 use crate::ship::Shipping;
 use crate::store::FileWatch;
+use crate::systemd::{Manager, State};
 use crate::telemetry::with_causes;
 
 /// By what a gateway is told and asked from outside.
@@ -102,7 +103,7 @@ impl Daemon {
         background.spawn(succession::serve(
             edges.control,
             Terms::of(&gateway.config.datapath),
-            Arc::clone(&gateway.registry),
+            (Arc::clone(&gateway.registry), ready.clone()),
             order,
         ));
         Self {
@@ -124,8 +125,9 @@ impl Daemon {
     }
 
     /// Serves until it is told to stop, or has drained.
-    pub(super) async fn serve(&mut self) {
+    pub(super) async fn serve(&mut self, manager: &mut Manager) {
         self.look();
+        manager.tell(State::Serving);
         loop {
             let idle = self.sessions.is_empty();
             tokio::select! {
@@ -135,9 +137,11 @@ impl Daemon {
                 Some(incoming) = self.inner.recv() => self.serve_one(incoming),
                 Some(finished) = self.sessions.join_next() => shutdown::log_panic(finished),
                 () = self.interfaces.changed(), if !self.charge.is_over() => self.look(),
+                () = manager.beat() => {}
                 Some(()) = self.policy_changes.recv() => self.reload(),
                 told = self.signals.next() => match told {
                     Told::Reload => {
+                        manager.tell(State::Reloading);
                         reload::access_log(&self.gateway);
                         self.reload();
                     }
@@ -146,8 +150,14 @@ impl Daemon {
                         return;
                     }
                 },
-                Some(finished) = self.reloading.join_next() => self.reloaded(finished),
-                Some(order) = self.orders.recv() => self.obey(order).await,
+                Some(finished) = self.reloading.join_next() => {
+                    self.reloaded(finished);
+                    manager.tell(self.state());
+                }
+                Some(order) = self.orders.recv() => {
+                    self.obey(order).await;
+                    manager.tell(self.state());
+                }
                 () = self.charge.drained(idle) => {
                     tracing::info!(sessions = self.gateway.registry.len(), "drained");
                     return;
@@ -182,6 +192,11 @@ impl Daemon {
             // They are the successor's.
             Charge::Lent(_) | Charge::Draining { .. } => Ok(()),
         }
+    }
+
+    /// What the service manager is told when nothing is under way.
+    const fn state(&self) -> State {
+        if self.charge.is_over() { State::Draining } else { State::Serving }
     }
 
     fn serve_one(&mut self, incoming: Incoming) {

@@ -1,4 +1,4 @@
-//! The gateway's side of the control socket: who asks about sessions, and who asks for the datapath.
+//! The gateway's side of the control socket: who asks about sessions or whether it serves, and who asks for the datapath.
 //!
 //! Questions are answered at once, also while a takeover is under way. Speaks the protocol of
 //! [`super::takeover`] with one successor at a time, and tells the main loop what to do, step by step. Holds
@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 use super::shutdown::log_panic;
-use super::takeover::{Answer, Request, Terms};
+use super::takeover::{Answer, Request, Standing, Terms};
 use crate::admin;
 use crate::control::{Control, Peer};
+use crate::http::Readiness;
 use crate::session::registry::Registry;
 
 /// How long a peer may take to say what it wants.
@@ -60,7 +61,7 @@ pub(super) enum Step {
 pub(super) async fn serve(
     control: Control,
     terms: Terms,
-    registry: Arc<Registry>,
+    known: (Arc<Registry>, Readiness),
     orders: mpsc::Sender<Order>,
 ) {
     let (ready, mut successors) = mpsc::channel(WAITING);
@@ -70,7 +71,7 @@ pub(super) async fn serve(
         tokio::select! {
             () = &mut succession => return,
             peer = control.accept(), if hearing.len() < HEARD => {
-                hearing.spawn(hear(peer, terms.clone(), Arc::clone(&registry), ready.clone()));
+                hearing.spawn(hear(peer, terms.clone(), known.clone(), ready.clone()));
             }
             Some(heard) = hearing.join_next() => log_panic(heard),
         }
@@ -78,7 +79,12 @@ pub(super) async fn serve(
 }
 
 /// Hears what a peer wants; answers it, or lets it wait to be the successor.
-async fn hear(mut peer: Peer, terms: Terms, registry: Arc<Registry>, ready: mpsc::Sender<Peer>) {
+async fn hear(
+    mut peer: Peer,
+    terms: Terms,
+    (registry, readiness): (Arc<Registry>, Readiness),
+    ready: mpsc::Sender<Peer>,
+) {
     let pid = peer.pid();
     match timeout(ASK_LIMIT, peer.receive()).await {
         Ok(Ok(Some(Request::Takeover(wanted)))) if wanted == terms => {
@@ -98,6 +104,10 @@ async fn hear(mut peer: Peer, terms: Terms, registry: Arc<Registry>, ready: mpsc
             if !matches!(answered, Ok(Ok(()))) {
                 tracing::warn!(pid, ?answered, "who asked about sessions did not take the answer");
             }
+        }
+        Ok(Ok(Some(Request::Standing))) => {
+            // Who has gone does not want to know any more.
+            timeout(ASK_LIMIT, peer.send(&Standing { serves: readiness.is_ready() })).await.ok();
         }
         // Who only looks whether anybody is there.
         Ok(Ok(None)) => {}
@@ -190,7 +200,7 @@ mod tests {
         let mut control = Control::bind(dir).unwrap();
         control.publish().unwrap();
         let (orders, told) = mpsc::channel(1);
-        (told, tokio::spawn(serve(control, terms(""), Arc::default(), orders)))
+        (told, tokio::spawn(serve(control, terms(""), Default::default(), orders)))
     }
 
     async fn asking(dir: &Path, request: &Request) -> Peer {

@@ -50,8 +50,17 @@ pub enum Request {
     Takeover(Terms),
     /// Something about live sessions; it is answered, and that is all.
     Sessions(Question),
+    /// Whether it serves; it is answered by a [`Standing`], and that is all.
+    Standing,
     /// Its listeners take the connections.
     Serving,
+}
+
+/// How a gateway stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whether all configured interfaces are steered to its listeners.
+    pub serves: bool,
 }
 
 /// What the old gateway answers.

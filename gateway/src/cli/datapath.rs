@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{ConfigArg, print};
 use crate::control::Peer;
-use crate::datapath;
+use crate::datapath::{self, AttachedProgram};
 
 /// The verbs of `portreeve datapath`.
 #[derive(Debug, clap::Subcommand)]
@@ -60,6 +60,7 @@ struct Report {
     gateway: Option<i32>,
     interfaces: Vec<String>,
     not_attached: Vec<String>,
+    programs: Vec<AttachedProgram>,
     targets: usize,
     packets: BTreeMap<&'static str, u64>,
     fast_path: Vec<String>,
@@ -78,6 +79,7 @@ fn print_status(config: &Config, json: bool) -> anyhow::Result<()> {
             gateway,
             interfaces: status.interfaces,
             not_attached: status.not_attached,
+            programs: status.programs,
             targets: status.targets,
             packets,
             fast_path: status.fast_path,

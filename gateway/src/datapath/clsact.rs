@@ -17,6 +17,7 @@ use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use super::DatapathError;
+use super::netlink::{find, number};
 use super::pins;
 
 /// Ours come first among the filters of an interface, and are found again by this handle.
@@ -63,11 +64,11 @@ pub(super) fn detach(interface: &str) -> Result<(), DatapathError> {
     }
 }
 
-/// Whether our filter is on the interface that has this name now.
+/// Number of the program of our filter, where it is on the interface that has this name now.
 ///
 /// What the kernel answers instead of the filter (no qdisc, no such filter) all means that it is not.
-pub(super) fn is_attached(interface: &str) -> Result<bool, DatapathError> {
-    let Ok(index) = if_nametoindex(interface) else { return Ok(false) };
+pub(super) fn attached(interface: &str) -> Result<Option<u32>, DatapathError> {
+    let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
     ask_for_filter(index).map_err(DatapathError::Netlink)
 }
 
@@ -77,8 +78,8 @@ fn filter(interface: &str) -> io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, handle, None)
 }
 
-/// rtnetlink can only list filters, as a stream; this asks for one, and looks at the kind of answer.
-fn ask_for_filter(index: u32) -> io::Result<bool> {
+/// rtnetlink can only list filters, as a stream; this asks for one, and looks for the number of its program.
+fn ask_for_filter(index: u32) -> io::Result<Option<u32>> {
     /// `RTM_NEWTFILTER`, which also answers a question.
     const FILTER: u16 = 44;
     let mut question = TcMessage::default();
@@ -98,5 +99,16 @@ fn ask_for_filter(index: u32) -> io::Result<bool> {
     socket.send(&bytes, 0)?;
     let (answer, _) = socket.recv_from_full()?;
     let answer = NetlinkBuffer::new_checked(&answer).map_err(io::Error::other)?;
-    Ok(answer.message_type() == FILTER)
+    Ok(if answer.message_type() == FILTER { program_of(answer.payload()) } else { None })
+}
+
+/// The number of the program in a message about a filter: a `struct tcmsg`, then attributes.
+fn program_of(message: &[u8]) -> Option<u32> {
+    /// Of `struct tcmsg`, in bytes.
+    const HEADER: usize = 20;
+    /// `TCA_OPTIONS`, and in it `TCA_BPF_ID`.
+    const OPTIONS: u16 = 2;
+    const PROGRAM: u16 = 11;
+    let options = find(message.get(HEADER..)?, OPTIONS)?;
+    number(find(options, PROGRAM)?).and_then(|id| id.try_into().ok())
 }

@@ -255,6 +255,12 @@ pub(super) fn status(pins: &Pins) -> Result<(Vec<String>, Counters), DatapathErr
     Ok((names, maps.counters()?))
 }
 
+/// The XDP programs that are attached: interface, mode and number of each.
+pub(super) fn attached(pins: &Pins) -> Result<Vec<(String, FastPathMode, u32)>, DatapathError> {
+    let names = super::pins::list(&pins.fast_path_dir())?;
+    names.iter().filter_map(|name| link::attached(pins, name).transpose()).collect()
+}
+
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
     let missing = DatapathError::MissingInObject { name: names::XDP_PROGRAM };
     ebpf.program_mut(names::XDP_PROGRAM).and_then(|program| program.try_into().ok()).ok_or(missing)

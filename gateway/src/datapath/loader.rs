@@ -119,7 +119,7 @@ pub(super) fn is_attached(
     match attachment {
         // A link that takes the program it has is one that lives.
         Attachment::Tcx { interface, .. } => tcx::update(classifier(ebpf)?, interface, &path),
-        Attachment::Clsact(interface) => clsact::is_attached(interface),
+        Attachment::Clsact(interface) => Ok(clsact::attached(interface)?.is_some()),
         Attachment::SkLookup => Ok(path.exists()),
     }
 }

@@ -2,14 +2,24 @@
 //!
 //! Only reads: neither attaches nor mends, and says nothing about a daemon.
 
-use std::collections::BTreeSet;
-
-use portreeve_core::config::daemon::DatapathConfig;
+use portreeve_core::config::daemon::{DatapathConfig, FastPathMode};
+use serde::Serialize;
 
 use super::DatapathError;
 use super::maps::Maps;
 use super::pins::{Attachment, Pins};
 use super::{clsact, fast_path, tcx};
+
+/// A program that the kernel runs on what comes in on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct AttachedProgram {
+    /// The interface.
+    pub interface: String,
+    /// How it is attached: `tcx` or `clsact` for steering, `xdp-native` or `xdp-generic` for the fast path.
+    pub mode: &'static str,
+    /// The kernel's number of the program.
+    pub program_id: u32,
+}
 
 /// What the kernel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +29,8 @@ pub struct Status {
     /// Configured interfaces whose ingress is not: they are not there, or targets are open to what
     /// comes in.
     pub not_attached: Vec<String>,
+    /// The programs on interfaces, steering first for each.
+    pub programs: Vec<AttachedProgram>,
     /// Number of steered addresses and prefixes.
     pub targets: usize,
     /// Packets by what became of them.
@@ -65,17 +77,27 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
         return Ok(None);
     }
     let maps = Maps::from_pins(&pins)?;
-    let mut attached = BTreeSet::new();
+    let mut programs = Vec::new();
     for attachment in pins.attachments()? {
-        if is_attached(&attachment, &pins)? {
-            attached.extend(attachment.interface().map(str::to_owned));
-        }
+        programs.extend(attached(&attachment, &pins)?);
     }
-    let not_attached = config.interfaces.iter().filter(|name| !attached.contains(*name)).cloned().collect();
+    let mut interfaces: Vec<String> = programs.iter().map(|program| program.interface.clone()).collect();
+    interfaces.sort();
+    interfaces.dedup();
+    let not_attached = config.interfaces.iter().filter(|name| !interfaces.contains(name)).cloned().collect();
+    for (interface, mode, program_id) in fast_path::attached(&pins)? {
+        let mode = match mode {
+            FastPathMode::Native => "xdp-native",
+            FastPathMode::Generic => "xdp-generic",
+        };
+        programs.push(AttachedProgram { interface, mode, program_id });
+    }
+    programs.sort();
     let (fast_path, fast_path_counters) = fast_path::status(&pins)?;
     Ok(Some(Status {
-        interfaces: attached.into_iter().collect(),
+        interfaces,
         not_attached,
+        programs,
         targets: maps.count()?,
         counters: maps.counters()?,
         fast_path,
@@ -83,10 +105,13 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
     }))
 }
 
-fn is_attached(attachment: &Attachment, pins: &Pins) -> Result<bool, DatapathError> {
-    match attachment {
-        Attachment::Tcx { interface, .. } => tcx::is_attached(interface, &pins.attachment(attachment)),
-        Attachment::Clsact(interface) => clsact::is_attached(interface),
-        Attachment::SkLookup => Ok(true),
-    }
+fn attached(attachment: &Attachment, pins: &Pins) -> Result<Option<AttachedProgram>, DatapathError> {
+    let (interface, mode, program_id) = match attachment {
+        Attachment::Tcx { interface, .. } => {
+            (interface, "tcx", tcx::attached(interface, &pins.attachment(attachment))?)
+        }
+        Attachment::Clsact(interface) => (interface, "clsact", clsact::attached(interface)?),
+        Attachment::SkLookup => return Ok(None),
+    };
+    Ok(program_id.map(|program_id| AttachedProgram { interface: interface.clone(), mode, program_id }))
 }

@@ -59,13 +59,13 @@ pub(super) fn update(
     }
 }
 
-/// Whether the program of the pinned link runs on the interface that has this name now.
+/// Number of the program of the pinned link, where it runs on the interface that has this name now.
 ///
 /// Asks without a program in hand; needs `CAP_SYS_ADMIN`, as the kernel gives programs by number.
-pub(super) fn is_attached(interface: &str, path: &Path) -> Result<bool, DatapathError> {
-    let Some(link) = pinned(path)? else { return Ok(false) };
+pub(super) fn attached(interface: &str, path: &Path) -> Result<Option<u32>, DatapathError> {
+    let Some(link) = pinned(path)? else { return Ok(None) };
     if if_nametoindex(interface).is_err() {
-        return Ok(false);
+        return Ok(None);
     }
     let info = link
         .info()
@@ -73,7 +73,8 @@ pub(super) fn is_attached(interface: &str, path: &Path) -> Result<bool, Datapath
     let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(|source| {
         DatapathError::Query { interface: interface.to_owned(), source: Box::new(source) }
     })?;
-    Ok(programs.iter().any(|program| program.id() == info.program_id()))
+    let ours = info.program_id();
+    Ok(programs.iter().any(|program| program.id() == ours).then_some(ours))
 }
 
 fn pinned(path: &Path) -> Result<Option<FdLink>, DatapathError> {

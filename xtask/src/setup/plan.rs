@@ -52,6 +52,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "rsyslog-gnutls", program: None },
     Package { name: "ssh-audit", program: Some("ssh-audit") },
     Package { name: "sshfs", program: Some("sshfs") },
+    Package { name: "systemd", program: Some("systemd-analyze") },
     Package { name: "tcpdump", program: Some("tcpdump") },
     Package { name: "tmux", program: Some("tmux") },
     Package { name: "util-linux", program: Some("nsenter") },

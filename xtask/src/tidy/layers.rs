@@ -72,7 +72,7 @@ const CORE: &[Row] = &[
 ];
 
 /// What every part of the gateway may stand on.
-const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "telemetry"];
+const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "systemd", "telemetry"];
 /// Edges to one outside each; they do not know each other.
 const LEAVES: &[&str] =
     &["access_log", "audit", "ca", "export", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
@@ -84,6 +84,7 @@ const GATEWAY: &[Row] = &[
     row("fips", &[]),
     row("metrics", &[]),
     row("secret_file", &[]),
+    row("systemd", &[]),
     row("telemetry", &[]),
     row("access_log", &[GROUND, &["export"]]),
     row("ca", &[GROUND]),

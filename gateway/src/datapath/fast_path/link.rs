@@ -14,6 +14,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use nix::libc;
+use nix::net::if_::if_indextoname;
 use portreeve_core::config::daemon::FastPathMode;
 
 use super::super::DatapathError;
@@ -67,6 +68,20 @@ pub(super) fn attach(
             Err(bad_link(source).into())
         }
     }
+}
+
+/// Name of the interface, mode and number of the program of a pinned link; `None` for one whose interface has gone.
+pub(super) fn attached(pins: &Pins, pin: &str) -> Result<Option<(String, FastPathMode, u32)>, DatapathError> {
+    let path = pins.fast_path_dir().join(pin);
+    let modes = [FastPathMode::Native, FastPathMode::Generic];
+    let of_mode = |mode| {
+        let index = pin.rsplit_once('-').and_then(|(_, index)| index.parse().ok())?;
+        (name(mode, index) == pin).then_some((mode, index))
+    };
+    let Some((mode, index)) = modes.into_iter().find_map(of_mode) else { return Ok(None) };
+    let (Some(link), Ok(interface)) = (pinned(&path)?, if_indextoname(index)) else { return Ok(None) };
+    let info = link.info().map_err(|source| FastPathError::Link { path, source: Box::new(source) })?;
+    Ok(Some((interface.to_string_lossy().into_owned(), mode, info.program_id())))
 }
 
 /// Removes all links but those whose pins have the names in `wanted`; whether there were any.

@@ -36,6 +36,7 @@ mod sessions;
 mod source_address;
 mod takeover;
 mod unfinished;
+mod units;
 mod verified;
 
 use std::io::Read;
@@ -102,6 +103,7 @@ pub(crate) fn trials(beds: &Arc<Beds>) -> Vec<Trial> {
         probes::CHECKS,
         doctor::CHECKS,
         monitoring::CHECKS,
+        units::CHECKS,
     ];
     groups
         .into_iter()
