@@ -65,7 +65,7 @@ pub async fn examine(path: &Path, scope: &Scope) -> Vec<Finding> {
     findings.extend(host::kernel(&config.datapath));
     findings.extend(host::interfaces(&config.datapath.interfaces));
     findings.extend(wireguard::interfaces(&config.datapath.interfaces).await);
-    findings.push(host::clock().await);
+    findings.push(host::clock(&config.state_dir).await);
     findings.push(host::disk(&config));
     findings.push(host::gateway(&config.state_dir).await);
     findings.extend(destinations::destinations(&config.ship).await);

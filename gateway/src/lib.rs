@@ -10,6 +10,7 @@ pub mod audit;
 pub mod ca;
 pub mod capabilities;
 pub mod cli;
+pub mod clock;
 pub mod control;
 pub mod datapath;
 pub mod doctor;

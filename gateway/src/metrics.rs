@@ -3,6 +3,7 @@
 //! Labels are closed enums, and names of network policies: never a user, target, session or address. Names and types are held by a
 //! golden file, because dashboards depend on them.
 
+mod clock;
 mod export;
 #[cfg(test)]
 mod monitoring;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use clock::ClockMetrics;
 pub use export::ExportMetrics;
 pub use ship::{ShipMetrics, Waiting};
 
@@ -176,6 +178,8 @@ pub struct Metrics {
     spool_reserve: Gauge,
     /// Times that an interface without the kernel program got it while the gateway ran.
     pub interfaces_reattached: Counter,
+    /// Of the machine's clock.
+    pub clock: ClockMetrics,
     /// Configured interfaces that are there without the kernel program.
     pub interfaces_open: Gauge,
     /// From accept to the user being let in.
@@ -234,6 +238,7 @@ impl Default for Metrics {
             spool_free: Gauge::default(),
             spool_reserve: Gauge::default(),
             interfaces_reattached: Counter::default(),
+            clock: ClockMetrics::default(),
             interfaces_open: Gauge::default(),
             login_duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
             session_duration: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
@@ -264,6 +269,7 @@ impl Metrics {
     {
         let mut registry = Registry::with_prefix("portreeve");
         self.register(&mut registry);
+        self.clock.register(&mut registry);
         registry.register_collector(Box::new(KernelCollector(kernel)));
         Exposition(registry)
     }

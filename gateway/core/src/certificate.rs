@@ -9,7 +9,7 @@ use crate::infrastructure::{AccessGrant, SshPermissions};
 
 /// How long before and after the moment of issue a certificate is valid: three minutes in all,
 /// enough for clocks that differ by a minute and a slow log-in.
-const HALF_VALIDITY: Duration = Duration::from_secs(90);
+pub const HALF_VALIDITY: Duration = Duration::from_secs(90);
 
 /// The contents of a user certificate (OpenSSH's PROTOCOL.certkeys) for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]

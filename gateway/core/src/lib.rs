@@ -13,6 +13,7 @@ pub mod access_group;
 pub mod alert;
 pub mod asciicast;
 pub mod certificate;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod envelope;

@@ -13,6 +13,7 @@ use super::signals::{Signals, Told};
 use super::succession::{self, Order, Step};
 use super::takeover::Terms;
 use super::{counters, reload, shutdown};
+use crate::clock;
 use crate::control::Control;
 use crate::datapath::{BlockedFlows, Datapath};
 use crate::export::Exporter;
@@ -99,6 +100,7 @@ impl Daemon {
         let (changed, policy_changes) = mpsc::channel(1);
         background.spawn(edges.watch.report(changed));
         background.spawn(gateway.spool.clone().watch_space());
+        background.spawn(clock::watch(gateway.config.state_dir.clone(), gateway.metrics.clone()));
         let (order, orders) = mpsc::channel(1);
         background.spawn(succession::serve(
             edges.control,

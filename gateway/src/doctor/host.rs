@@ -9,6 +9,7 @@ use portreeve_core::config::daemon::{Config, DatapathConfig};
 use tokio::time::timeout;
 
 use super::Finding;
+use crate::clock;
 use crate::control::Peer;
 use crate::datapath;
 use crate::telemetry::with_causes;
@@ -93,7 +94,11 @@ fn interface(name: &str) -> Finding {
 }
 
 /// Whether the clock is kept right: certificates are good for 90 s before and after it.
-pub(super) async fn clock() -> Finding {
+pub(super) async fn clock(state_dir: &Path) -> Finding {
+    if let Some(doubt) = clock::doubt(state_dir) {
+        let advice = "set it (`timedatectl set-time`), and set up time servers that this machine reaches";
+        return Finding::bad("clock", doubt.to_string(), advice);
+    }
     let text = told("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).await;
     judge_clock(text.as_deref().map(str::trim))
 }

@@ -64,7 +64,8 @@ pub enum LogInError {
     /// The target does not accept the certificate.
     #[error(
         "the target refused the gateway's certificate for {login}: its sshd must trust the gateway's CA \
-         (TrustedUserCAKeys), and {login} must exist and be a principal it accepts"
+         (TrustedUserCAKeys), {login} must exist and be a principal it accepts, and the clocks of both must be right to \
+         a minute"
     )]
     Refused {
         /// The login that was tried.

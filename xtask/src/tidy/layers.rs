@@ -52,6 +52,7 @@ const CORE: &[Row] = &[
     row("network_policy", &[VALUES, SUBJECTS, RULES]),
     row("infrastructure", &[VALUES, SUBJECTS, RULES]),
     row("certificate", &[VALUES, SUBJECTS, DECISIONS]),
+    row("clock", &[&["certificate"]]),
     row("host_key", &[VALUES]),
     row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
@@ -77,7 +78,7 @@ const GROUND: &[&str] = &["capabilities", "fips", "metrics", "secret_file", "sys
 const LEAVES: &[&str] =
     &["access_log", "audit", "ca", "export", "known_hosts", "listener", "recording", "ship", "ssh", "store"];
 /// What `app` joins beside the leaves.
-const PARTS: &[&str] = &["control", "datapath", "http", "session"];
+const PARTS: &[&str] = &["clock", "control", "datapath", "http", "session"];
 
 const GATEWAY: &[Row] = &[
     row("capabilities", &[]),
@@ -96,6 +97,7 @@ const GATEWAY: &[Row] = &[
     row("ship", &[GROUND, &["audit"]]),
     row("ssh", &[GROUND]),
     row("store", &[GROUND]),
+    row("clock", &[GROUND]),
     row("probe", &[GROUND, &["ca"]]),
     row("control", &[GROUND]),
     row("datapath", &[GROUND, &["listener"]]),
@@ -103,7 +105,7 @@ const GATEWAY: &[Row] = &[
     row("session", &[GROUND, LEAVES]),
     row("admin", &[GROUND, &["control", "session"]]),
     row("app", &[GROUND, LEAVES, PARTS, &["admin"]]),
-    row("doctor", &[GROUND, LEAVES, &["control", "datapath", "probe"]]),
+    row("doctor", &[GROUND, LEAVES, &["clock", "control", "datapath", "probe"]]),
     row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "doctor", "probe"]]),
     row("main", &[&["cli"]]),
 ];
