@@ -16,9 +16,11 @@ mod kernel_policies;
 pub mod logs;
 pub mod print;
 mod probe;
+mod provision;
 mod ready;
 mod run;
 mod sessions;
+mod setup;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,6 +78,10 @@ enum Verb {
     /// List and forget the pinned host keys of targets
     #[command(subcommand)]
     HostKeys(host_keys::HostKeysCommand),
+    /// Ask for what a seed says, and make this machine that
+    Setup(setup::SetupArgs),
+    /// Make this machine what its seed says
+    Provision(provision::ProvisionArgs),
     /// Wait until the gateway serves and every interface has its programs, and say so in one line
     Ready(ready::ReadyArgs),
     /// Attach, show, watch, account for or remove what is in the kernel
@@ -116,6 +122,8 @@ impl Cli {
             Verb::Probe(args) => args.run(json),
             Verb::Doctor(args) => args.run(json),
             Verb::Ready(args) => args.run(json),
+            Verb::Provision(args) => args.run(json),
+            Verb::Setup(args) => args.run(json),
             Verb::Ca(command) => command.run(json),
             Verb::AuditKey(command) => command.run(json),
             Verb::HostKeys(command) => command.run(json),

@@ -21,6 +21,7 @@ pub mod known_hosts;
 pub mod listener;
 pub mod metrics;
 pub mod probe;
+pub mod provision;
 pub mod recording;
 pub mod secret_file;
 pub mod session;

@@ -67,7 +67,13 @@ const CORE: &[Row] = &[
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS, &["alert"]]),
     row(
         "config",
-        &[VALUES, SUBJECTS, RULES, DECISIONS, &["access_event", "alert", "command", "record", "snapshot"]],
+        &[
+            VALUES,
+            SUBJECTS,
+            RULES,
+            DECISIONS,
+            &["access_event", "alert", "command", "envelope", "record", "snapshot"],
+        ],
     ),
     row("shipping", &[VALUES, &["config", "envelope"]]),
 ];
@@ -99,6 +105,7 @@ const GATEWAY: &[Row] = &[
     row("store", &[GROUND]),
     row("clock", &[GROUND]),
     row("probe", &[GROUND, &["ca"]]),
+    row("provision", &[GROUND, &["ca"]]),
     row("control", &[GROUND]),
     row("datapath", &[GROUND, &["listener"]]),
     row("http", &[GROUND]),
@@ -106,7 +113,7 @@ const GATEWAY: &[Row] = &[
     row("admin", &[GROUND, &["control", "session"]]),
     row("app", &[GROUND, LEAVES, PARTS, &["admin"]]),
     row("doctor", &[GROUND, LEAVES, &["clock", "control", "datapath", "probe"]]),
-    row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "doctor", "probe"]]),
+    row("cli", &[GROUND, LEAVES, &["admin", "app", "control", "datapath", "doctor", "probe", "provision"]]),
     row("main", &[&["cli"]]),
 ];
 

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod export;
 pub mod policy;
 mod reader;
+pub mod seed;
 pub mod shipping;
 pub mod size;
 mod tree;

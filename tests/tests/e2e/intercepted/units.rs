@@ -30,8 +30,9 @@ const LATER: [&str; 2] = ["'RestartSteps'", "'RestartMaxDelaySec'"];
 
 const STARTED: Duration = Duration::from_secs(60);
 
-/// Units that image and package share.
+/// Units that image and package share, and those of the image alone.
 const SHARED: &str = "../appliance-image/systemd";
+const OF_THE_IMAGE: &str = "../appliance-image/rootfs/usr/lib/systemd/system";
 
 fn services(dir: &str) -> Result<Vec<PathBuf>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
@@ -43,7 +44,7 @@ fn services(dir: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn exposure(_: &Beds) -> Result<()> {
-    for unit in services(SHARED)? {
+    for unit in services(SHARED)?.iter().chain(&services(OF_THE_IMAGE)?) {
         let mut command = Command::new("systemd-analyze");
         command.args(["security", "--offline=true", "--no-pager", EXPOSURE]).arg(unit);
         run(&mut command, b"", LIMIT)?.success().with_context(|| unit.display().to_string())?;

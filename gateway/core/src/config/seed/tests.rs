@@ -1,0 +1,172 @@
+//! Seeds, what they are rendered into, and what is told of wrong ones.
+
+use super::*;
+
+const RECIPIENT: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+fn seed(more: &str) -> String {
+    format!(
+        "#portreeve-seed\nhostname = \"gw1\"\nrecipients = [\"{RECIPIENT}\"]\ndns = [\"192.0.2.53\", \"2001:db8::53\"]\n{more}\n\
+         [[interfaces]]\nname = \"lan0\"\naddresses = [\"192.0.2.1/24\", \"2001:db8:1::1/64\"]\n\
+         [gateway.datapath]\ninterfaces = [\"lan0\"]\n[gateway.metrics]\nlisten = \"192.0.2.1:9470\"\n\
+         [[policy.targets]]\nhostname = \"db\"\nip.ipv4.ip_addr = \"10.1.2.3\"\nip.ipv6.ip_addr = \"2001:db8:2::3\"\n"
+    )
+}
+
+fn refused(text: &str) -> String {
+    load(text, "seed").err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
+fn text_of<'f>(files: &'f [File], path: &str) -> &'f str {
+    files.iter().find(|file| file.path == path).map(|file| file.text.as_str()).unwrap_or_default()
+}
+
+#[test]
+fn a_small_seed_makes_a_whole_gateway() {
+    let seed = load(&seed(""), "seed").unwrap();
+    let files = seed.gateway_files();
+    let config = daemon::load(text_of(files, "/etc/portreeve/portreeve.toml"), "c").unwrap();
+    assert_eq!(config.datapath.interfaces, ["lan0"]);
+    assert_eq!(config.recording.recipient_key_files.len(), 1);
+    assert_eq!(text_of(files, "/etc/portreeve/recipient-1.pub"), RECIPIENT);
+    let policy =
+        policy::load(text_of(files, "/etc/portreeve/policy.toml"), Format::Toml, "p", Generation(1)).unwrap();
+    assert_eq!(policy.snapshot.infrastructure.targets().len(), 1);
+    assert_eq!(
+        files.last().unwrap().path,
+        "/etc/portreeve/portreeve.toml",
+        "what makes it a gateway comes last"
+    );
+    let host = seed.host_files();
+    let lan0 = text_of(&host, "/run/systemd/network/30-lan0.network");
+    assert!(lan0.contains("Address=192.0.2.1/24\n") && lan0.contains("Address=2001:db8:1::1/64\n"), "{lan0}");
+    assert!(lan0.contains("DHCP=no\n") && lan0.contains("IPv6AcceptRA=no\n"), "{lan0}");
+    assert!(
+        text_of(&host, "/run/sysctl.d/90-portreeve.conf")
+            .contains("kernel.hostname = gw1\nnet.ipv4.ip_forward = 1\n")
+    );
+    assert_eq!(
+        text_of(&host, "/run/systemd/resolved.conf.d/portreeve.conf"),
+        "[Resolve]\nDNS=192.0.2.53 2001:db8::53\n"
+    );
+}
+
+#[test]
+fn all_errors_are_told_at_once_with_lines_and_keys_of_the_seed() {
+    let text = "hostname = \"a b\"\nrecipients = [\"x\"]\n\n[break_glass]\naccount = \"root\"\npassword = \"secret\"\n\
+                [[interfaces]]\nname = \"lan0\"\naddresses = [\"192.0.2.1\"]\nvlan = { on = \"eno9\", id = 5000 }\ncolour = 1\n\
+                [gateway.datapath]\ninterfaces = [\"lan0\"]\n[policy]\ntargets = []\n";
+    let told = refused(text);
+    for part in [
+        "seed:1: hostname: \"a b\" is no name for a host",
+        "seed:2: recipients[0]: a recipient key is 44 characters",
+        "seed:5: break_glass.account: \"root\" is no name",
+        "seed:6: break_glass.password: this is no hash",
+        "seed:9: interfaces[0].addresses[0]: \"192.0.2.1\" is no address with a prefix length",
+        "seed:10: interfaces[0].vlan.id: write an integer from 1 to 4094",
+        "seed:11: interfaces[0].colour: there is no key \"colour\" here",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    assert!(!told.contains("secret"), "{told}");
+}
+
+#[test]
+fn errors_of_the_gateway_and_of_the_policy_have_their_place_in_the_seed() {
+    let text = seed("").replace("[\"lan0\"]", "[\"lan0\"]\nmark = 0").replace("10.1.2.3", "10.1.2.300");
+    let told = refused(&text);
+    let line = |wanted: &str| text.lines().position(|line| line.starts_with(wanted)).unwrap() + 1;
+    for part in [
+        format!("seed:{}: gateway.datapath.mark: ", line("mark")),
+        format!("seed:{}: policy.targets[0].ip.ipv4.ip_addr: ", line("ip.ipv4")),
+    ] {
+        assert!(told.contains(&part), "{part}\n{told}");
+    }
+    let missing = refused(&seed("").replace("interfaces = [\"lan0\"]\n", "mark = 7\n"));
+    assert!(missing.contains("gateway.datapath.interfaces: this key is missing"), "{missing}");
+    assert!(refused("x = ").contains("seed:1"), "no TOML");
+    assert!(refused("hostname = \"a\"").contains("there is no section [gateway]"));
+}
+
+#[test]
+fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
+    let more = "[[interfaces]]\nname = \"lan0.100\"\nvlan = { on = \"lan0\", id = 100 }\naddresses = [\"10.9.0.1/24\", \"fd00:9::1/64\"]\n\
+                router_advertisements = true\ndhcp_server = true\nmtu = 1400\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.9.0.254\" }]\n\
+                [[interfaces]]\nname = \"bond0\"\nbond = { ports = [\"eno1\", \"eno2\"] }\ndhcp = \"both\"\n\
+                [[interfaces]]\nname = \"wan0\"\nmac = \"52:54:00:AA:bb:01\"\ndhcp = \"ipv4\"\n";
+    let seed = load(&seed(more), "seed").unwrap();
+    let files = seed.host_files();
+    let text = |name: &str| text_of(&files, &format!("/run/systemd/network/{name}")).to_owned();
+    assert!(text("30-lan0.network").contains("VLAN=lan0.100\n"));
+    assert_eq!(text("20-lan0.100.netdev"), "[NetDev]\nName=lan0.100\nKind=vlan\n\n[VLAN]\nId=100\n");
+    let vlan = text("30-lan0.100.network");
+    for part in [
+        "MTUBytes=1400",
+        "IPv6SendRA=yes",
+        "DHCPServer=yes",
+        "[IPv6Prefix]\nPrefix=fd00:9::/64",
+        "[DHCPServer]\nDNS=192.0.2.53",
+        "[IPv6SendRA]\nDNS=2001:db8::53",
+        "[Route]\nDestination=0.0.0.0/0\nGateway=10.9.0.254",
+    ] {
+        assert!(vlan.contains(part), "{part}\n{vlan}");
+    }
+    let rules = text_of(&files, "/run/portreeve/nftables/seed.nft");
+    assert!(rules.contains("open iifname \"lan0.100\" udp dport 67 accept\n"), "{rules}");
+    assert!(text("20-bond0.netdev").contains("Mode=802.3ad"));
+    assert!(text("30-eno1.network").contains("Bond=bond0"));
+    assert!(
+        text("30-bond0.network").contains("DHCP=yes\n")
+            && text("30-bond0.network").contains("IPv6AcceptRA=yes")
+    );
+    assert!(text("10-wan0.link").contains("PermanentMACAddress=52:54:00:aa:bb:01\n"));
+}
+
+#[test]
+fn the_firewall_admits_what_is_named_and_drops_what_would_pass_by_the_gateway() {
+    let more = "[firewall]\nmetrics_from = [\"10.7.0.0/16\"]\nopen = [{ port = 179, from = [\"2001:db8::7\"] }, { port = 53, protocol = \"udp\" }]\n";
+    let text = text_of(&load(&seed(more), "seed").unwrap().host_files(), "/run/portreeve/nftables/seed.nft")
+        .to_owned();
+    for part in [
+        "add rule inet portreeve open ip saddr 10.7.0.0/16 tcp dport 9470 accept",
+        "add rule inet portreeve open ip6 saddr 2001:db8::7/128 tcp dport 179 accept",
+        "add rule inet portreeve open udp dport 53 accept",
+        "elements = { 10.1.2.3/32 }",
+        "ip6 daddr @ip6_targets_0 tcp dport { 22 } counter drop",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let without = load(&seed("[firewall]\ndrop_forwarded_to_targets = false\n"), "seed").unwrap();
+    assert_eq!(
+        text_of(&without.host_files(), "/run/portreeve/nftables/seed.nft"),
+        "",
+        "the metrics are for nobody"
+    );
+}
+
+#[test]
+fn keys_and_files_are_kept_to_themselves() {
+    let secret = "ab".repeat(32);
+    let more = format!(
+        "[keys]\nca = \"PEM\"\naccount_secret = \"{secret}\"\n[[files]]\nname = \"s3-credentials\"\ntext = \"k\"\n"
+    );
+    let read = load(&seed(&more), "seed").unwrap();
+    assert_eq!(read.keys.as_ref().unwrap().account_secret, secret);
+    let file = read.gateway_files().iter().find(|file| file.path == "/etc/portreeve/s3-credentials").unwrap();
+    assert_eq!((file.mode, file.text.as_str()), (0o600, "k"));
+    for name in ["../x", "policy.toml", ".hidden", "recipient-1.pub", ""] {
+        let told = refused(&seed(&format!("[[files]]\nname = \"{name}\"\ntext = \"\"\n")));
+        assert!(told.contains("is no name for a file here"), "{name}: {told}");
+    }
+}
+
+#[test]
+fn every_example_is_a_seed() {
+    for (name, text) in [
+        ("seed.toml", include_str!("../../../../../appliance-image/examples/seed.toml")),
+        ("seed-vlans.toml", include_str!("../../../../../appliance-image/examples/seed-vlans.toml")),
+    ] {
+        assert!(text.starts_with(MARK), "{name}");
+        load(text, name).map(drop).unwrap();
+    }
+}
