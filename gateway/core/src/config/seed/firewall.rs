@@ -52,7 +52,12 @@ fn read_opening(node: &Node<'_>, problems: &Problems) -> Option<Opening> {
 }
 
 fn nets(nodes: &[Node<'_>], problems: &Problems) -> Vec<IpNet> {
-    nodes.iter().filter_map(|node| problems.parsed(node, prefix::parse)).collect()
+    nodes.iter().filter_map(|node| problems.parsed(node, source)).collect()
+}
+
+/// An address or prefix; that of an interface stands for its network.
+fn source(text: &str) -> Result<IpNet, prefix::PrefixError> {
+    text.parse::<IpNet>().map_or_else(|_| prefix::parse(text), |net| Ok(net.trunc()))
 }
 
 /// The commands. Those for the metrics only where these are served; `asked` are interfaces where addresses are given out.

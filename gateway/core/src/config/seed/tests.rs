@@ -124,7 +124,7 @@ fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
 
 #[test]
 fn the_firewall_admits_what_is_named_and_drops_what_would_pass_by_the_gateway() {
-    let more = "[firewall]\nmetrics_from = [\"10.7.0.0/16\"]\nopen = [{ port = 179, from = [\"2001:db8::7\"] }, { port = 53, protocol = \"udp\" }]\n";
+    let more = "[firewall]\nmetrics_from = [\"10.7.0.1/16\"]\nopen = [{ port = 179, from = [\"2001:db8::7\"] }, { port = 53, protocol = \"udp\" }]\n";
     let text = text_of(&load(&seed(more), "seed").unwrap().host_files(), "/run/portreeve/nftables/seed.nft")
         .to_owned();
     for part in [
