@@ -11,6 +11,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod deb;
 pub mod demo;
 pub mod image;
 pub mod setup;
@@ -33,6 +34,8 @@ enum Verb {
     Setup(setup::Args),
     /// Build the kernel programs, then the gateway that embeds them.
     Build(build::Args),
+    /// Pack the gateway for Debian and Ubuntu.
+    Deb(deb::Args),
     /// Run the checks and tests; unless some are named, all but those of a FIPS build.
     Test(test::Args),
     /// Check layers, file sizes, module docs, names, links and manifests.
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Verb::parse() {
         Verb::Setup(args) => setup::run(args),
         Verb::Build(args) => build::run(args),
+        Verb::Deb(args) => deb::run(args),
         Verb::Test(args) => test::run(args),
         Verb::Tidy(args) => tidy::run(args),
         Verb::Testbed(args) => testbed::run(args, gateway_for_testbed),

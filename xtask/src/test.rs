@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn a_step_waits_only_for_what_it_needs() {
         let before = [outcome("clippy", &finished(101, "")), outcome("build", &finished(101, ""))];
-        assert_eq!(needed_but_failed(step("e2e"), &before), Some("build"));
+        assert_eq!(needed_but_failed(step("package"), &before), Some("build"));
         assert_eq!(needed_but_failed(step("unit"), &before), None);
-        let before = [outcome("build", &finished(0, ""))];
+        let before = [outcome("package", &finished(0, ""))];
         assert_eq!(needed_but_failed(step("e2e"), &before), None);
     }
 

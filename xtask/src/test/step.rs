@@ -90,6 +90,7 @@ pub(super) enum Tests {
 }
 
 const BUILD: &str = "build";
+const PACKAGE: &str = "package";
 const FIPS_BUILD: &str = "fips build";
 
 /// Quick answers first; independent steps do not wait for each other's success.
@@ -106,6 +107,7 @@ const STEPS: &[Step] = &[
         groups: &[Group::Kernel, Group::E2e, Group::Vm],
         ..check(BUILD, Group::E2e, Program::Xtask, &["build"])
     },
+    Step { needs: Some(BUILD), ..check(PACKAGE, Group::E2e, Program::Xtask, &["deb", "--debug"]) },
     check(
         "clippy",
         Group::Lint,
@@ -162,7 +164,7 @@ const STEPS: &[Step] = &[
         )
     },
     Step {
-        needs: Some(BUILD),
+        needs: Some(PACKAGE),
         ..test("e2e", Group::E2e, &["test", "--package", "portreeve-tests", "--test", "e2e"])
     },
     Step {
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(names(Group::value_variants()).len(), STEPS.len());
         assert_eq!(names(&[Group::Tidy]), ["tidy", "format", "dependencies"]);
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
-        let e2e = ["build", "ssh sides", "ssh peers", "typed commands", "shipping", "e2e"];
+        let e2e = ["build", "package", "ssh sides", "ssh peers", "typed commands", "shipping", "e2e"];
         assert_eq!(names(&[Group::E2e]), e2e);
         assert_eq!(names(&[Group::Vm]), ["build", "vm"]);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);

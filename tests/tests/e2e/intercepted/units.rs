@@ -19,6 +19,7 @@ use crate::ssh::LIMIT;
 pub(super) const CHECKS: &[Check] = &[
     Check::new("systemd_finds_no_unit_more_exposed_than_two_of_ten", exposure),
     Check::new("systemd_attaches_starts_reloads_and_relieves_the_gateway", service),
+    Check::new("systemd_gets_a_package_that_is_upgraded_without_a_break_and_leaves_keys", package),
     Check::new("systemd_starts_a_gateway_again_that_was_killed_or_hangs", restarts),
 ];
 
@@ -92,6 +93,41 @@ fn bare_machine(bed: &mut Testbed) -> Result<Machine> {
         machine.put(&format!("/var/lib/portreeve/{secret}"), bytes, 0o600)?;
     }
     Ok(machine)
+}
+
+/// What `cargo xtask deb --debug` has packed.
+fn packed() -> Result<Vec<u8>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/deb");
+    let file = dir.join(concat!("portreeve_", env!("CARGO_PKG_VERSION"), "_amd64.deb"));
+    fs::read(&file).with_context(|| format!("{}: run `cargo xtask deb --debug`", file.display()))
+}
+
+/// This host is a Debian: the package is installed into a copy of it.
+fn package(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let machine = bare_machine(&mut bed)?;
+    machine.put("/portreeve.deb", packed()?, 0o644)?;
+    let init = machine.start(&bed.topology().gateway, "basic.target")?;
+    let install = || init.run(&["dpkg", "--install", "/portreeve.deb"])?.success();
+    install()?;
+    let version = init.run(&["portreeve", "--version"])?.success()?;
+    ensure!(version.trim() == concat!("portreeve ", env!("CARGO_PKG_VERSION")), "{version}");
+    verified(&init)?;
+    let enabled = init.run(&["systemctl", "is-enabled", "portreeve@boot.service"])?;
+    ensure!(enabled.out().trim() == "disabled", "{enabled:?}");
+    ensure!(init.property("portreeve@boot.service", "ActiveState")? == "inactive", "it is started by hand");
+    init.run(&["systemctl", "start", "portreeve-attach.service", "portreeve@boot.service"])?.success()?;
+    ensure_serves(&bed)?;
+    install()?;
+    init.until_property("portreeve@boot.service", "ActiveState", "inactive", STARTED)?;
+    let ready = init.run(&["portreeve", "ready"])?.success()?;
+    ensure!(ready.contains(" serving=yes"), "{ready}");
+    ensure_serves(&bed)?;
+    let told = init.run(&["dpkg", "--purge", "portreeve"])?;
+    ensure!(told.status.success() && told.err().contains("targets stay closed"), "{told:?}");
+    init.run(&["test", "-e", "/var/lib/portreeve/ca_key", "-a", "!", "-e", "/usr/bin/portreeve"])?
+        .success()?;
+    ensure_closed(&bed)
 }
 
 fn start(bed: &Testbed, machine: &Machine) -> Result<Init> {
