@@ -58,7 +58,7 @@ pub(super) fn boot_partition(files: &[BootFile], epoch: u64, to: &Path) -> anyho
         require(command)
     };
     let mut format = Command::new("mkfs.vfat");
-    dated(format.args(["-F32", "-S512", "-nESP", "-i50525452", "--invariant"]).arg(to))?;
+    dated(format.args(["-F32", "-S512", "-nESP", "--invariant"]).arg(to))?;
     let mut made = Vec::new();
     for (inside, file) in files {
         let parts: Vec<&str> = inside.split('/').collect();

@@ -133,10 +133,14 @@ fn from_url(transfer: &str, url: &str) -> Option<String> {
     transfer.contains(LOCAL).then(|| transfer.replacen(LOCAL, &format!("Type=url-file\nPath={url}\n"), 1))
 }
 
-/// Debian's `os-release` with what systemd-sysupdate reads.
+/// Debian's `os-release` with what systemd-sysupdate reads, and the name that the boot loader shows.
 fn identified(debian: &str, recipe: &Recipe) -> String {
     let (version, variant) = (&recipe.version, recipe.variant());
-    format!("{debian}IMAGE_ID=portreeve\nIMAGE_VERSION={version}\nVARIANT_ID={variant}\n")
+    let kept = debian.lines().filter(|line| !line.starts_with("PRETTY_NAME="));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    format!(
+        "PRETTY_NAME=\"portreeve {version}\"\n{kept}IMAGE_ID=portreeve\nIMAGE_VERSION={version}\nVARIANT_ID={variant}\n"
+    )
 }
 
 /// Copies what is in a directory into another one; links stay links.
@@ -189,7 +193,10 @@ mod tests {
     #[test]
     fn updates_know_version_and_variant_by_os_release() {
         let recipe = Recipe { flavour: Flavour::Hardware, frr: true, version: "1.2".to_owned() };
-        let text = identified("ID=debian\n", &recipe);
-        assert_eq!(text, "ID=debian\nIMAGE_ID=portreeve\nIMAGE_VERSION=1.2\nVARIANT_ID=hardware-frr\n");
+        let text = identified("PRETTY_NAME=\"Debian\"\nID=debian\n", &recipe);
+        assert_eq!(
+            text,
+            "PRETTY_NAME=\"portreeve 1.2\"\nID=debian\nIMAGE_ID=portreeve\nIMAGE_VERSION=1.2\nVARIANT_ID=hardware-frr\n"
+        );
     }
 }
