@@ -171,7 +171,7 @@ pub(super) async fn gateway(state_dir: &Path) -> Finding {
             let pid = peer.pid().map(|pid| format!(" as process {pid}")).unwrap_or_default();
             Finding::good(about, format!("runs{pid}"))
         }
-        Ok(None) => Finding::warning(about, "does not run", "start it: `systemctl start portreeve`"),
+        Ok(None) => Finding::warning(about, "does not run", "start it: `systemctl start portreeve@boot`"),
         Err(error) => Finding::bad(about, with_causes(&error), "look at its log"),
     }
 }
