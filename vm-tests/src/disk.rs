@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use portreeve_tests::run;
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a volume with a few small files.
@@ -43,6 +44,29 @@ pub fn volume(path: &Path, label: &str, files: &[(&str, &Path)]) -> Result<()> {
 pub fn raw(disk: &Path, to: PathBuf) -> Result<PathBuf> {
     finish(Command::new("qemu-img").args(["convert", "-q", "-O", "raw"]).arg(disk).arg(&to))?;
     Ok(to)
+}
+
+/// Where the partition of this name begins on a raw disk, in bytes.
+///
+/// # Errors
+/// When there is none.
+pub fn partition(disk: &Path, name: &str) -> Result<u64> {
+    let listed = run(Command::new("sfdisk").arg("--json").arg(disk), b"", LIMIT)?.success()?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let all = listed["partitiontable"]["partitions"].as_array().context("no partitions")?;
+    let found = all.iter().find(|part| part["name"] == name);
+    let start = found.and_then(|part| part["start"].as_u64());
+    // Sectors have 512 bytes.
+    Ok(start.with_context(|| format!("no partition {name}: {listed}"))? * 512)
+}
+
+/// Overwrites the 4096 bytes at `offset` of a disk that no machine has.
+///
+/// # Errors
+/// When qemu-io refuses.
+pub fn overwrite_block(disk: &Path, offset: u64) -> Result<()> {
+    let write = format!("write -q -P 0x5a {offset} 4096");
+    finish(Command::new("qemu-io").args(["-f", "qcow2", "-c", &write]).arg(disk))
 }
 
 fn finish(command: &mut Command) -> Result<()> {

@@ -65,6 +65,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
 pub const MACHINE_PACKAGES: &[Package] = &[
     Package { name: "binutils", program: Some("strip") },
     Package { name: "kmod", program: Some("modprobe") },
+    Package { name: "ovmf", program: None },
     Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
     Package { name: "qemu-utils", program: Some("qemu-img") },
 ];
