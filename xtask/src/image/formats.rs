@@ -12,7 +12,7 @@ use super::recipe::Recipe;
 use crate::workspace::{printed, require};
 
 /// Bytes in which a VMDK's descriptor lies.
-const DESCRIPTOR: usize = 64 << 10;
+const DESCRIPTOR: u64 = 64 << 10;
 
 /// Writes `.qcow2`, `.vmdk` and `.ova` beside the raw disk.
 ///
@@ -34,18 +34,24 @@ pub(super) fn write(recipe: &Recipe, raw: &Path, epoch: u64, work: &Path) -> any
 fn fix_content_id(vmdk: &Path, digest: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().read(true).write(true).open(vmdk)?;
     let mut head = Vec::new();
-    (&mut file).take(u64::try_from(DESCRIPTOR)?).read_to_end(&mut head)?;
-    let at = content_id(&head).context("a VMDK without a CID")?;
-    file.seek(SeekFrom::Start(u64::try_from(at)?))?;
-    Ok(file.write_all(digest.get(..8).unwrap_or_default().as_bytes())?)
+    (&mut file).take(DESCRIPTOR).read_to_end(&mut head)?;
+    let digits = digest.get(..8).unwrap_or_default();
+    let fixed = with_content_id(&head, digits).context("a VMDK without a CID")?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file.write_all(&fixed)?)
 }
 
-/// Where the eight digits of the identity are.
-fn content_id(head: &[u8]) -> Option<usize> {
+/// The same bytes with another identity. There it may have fewer digits: what follows is moved into the zeros behind
+/// the text. `None` where there is no identity, or no room.
+fn with_content_id(head: &[u8], digits: &str) -> Option<Vec<u8>> {
     const NAME: &[u8] = b"\nCID=";
     let at = head.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
-    let digits = head.get(at..at + 9)?;
-    (digits.ends_with(b"\n") && digits.iter().take(8).all(u8::is_ascii_hexdigit)).then_some(at)
+    let (before, rest) = head.split_at_checked(at)?;
+    let old = rest.iter().position(|byte| *byte == b'\n')?;
+    let text = rest.iter().position(|byte| *byte == 0)?;
+    let padding = rest.get(text..)?.get(digits.len().checked_sub(old)?..)?;
+    let room = rest.get(text..text + digits.len() - old)?.iter().all(|byte| *byte == 0);
+    if room { Some([before, digits.as_bytes(), rest.get(old..text)?, padding].concat()) } else { None }
 }
 
 /// A virtual machine as VMware and VirtualBox import it: a description, sums, and the disk, in this order.
@@ -138,14 +144,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_random_identity_of_a_vmdk_is_found_and_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("disk.vmdk");
-        fs::write(&file, b"KDMV\0\n# Disk\nversion=1\nCID=9a8b7c6d\nparentCID=ffffffff\n").unwrap();
-        fix_content_id(&file, "0123456789").unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains("\nCID=01234567\nparentCID=ffffffff\n"), "{text}");
-        assert_eq!(content_id(b"\nCID=9a8b"), None);
+    fn the_random_identity_of_a_vmdk_is_replaced_however_many_digits_it_has() {
+        let head = |id: &str, zeros| {
+            [format!("KDMV\nCID={id}\nparentCID=ffffffff\n").as_bytes(), &vec![0; zeros], b"grain"].concat()
+        };
+        let same = head("01234567", 9);
+        assert_eq!(with_content_id(&head("9a8b7c6d", 9), "01234567").as_ref(), Some(&same));
+        assert_eq!(with_content_id(&head("9a8b7c6", 10), "01234567").as_ref(), Some(&same));
+        assert_eq!(with_content_id(&head("9a8b7c6", 0), "01234567"), None);
+        assert_eq!(with_content_id(b"KDMV\nparentCID=1\n\0", "01234567"), None);
     }
 
     #[test]
