@@ -41,6 +41,10 @@ pub const REVERSE_PATH: &str = "REVERSE_PATH";
 pub const RATE_OF_ALL: &str = "RATE_OF_ALL";
 /// Global, `[u64; 2]`: the same for each source.
 pub const RATE_OF_SOURCE: &str = "RATE_OF_SOURCE";
+/// Global, `[u32; 4]`: bytes from the start of the kernel's `sk_buff` to its [members](SK_BUFF_MEMBERS).
+pub const SK_BUFF: &str = "SK_BUFF";
+/// The members that the programs read, in the order of [`SK_BUFF`].
+pub const SK_BUFF_MEMBERS: [&str; 4] = ["head", "data", "csum_start", "csum_offset"];
 /// Global, `u8`, defined by aya-log: 0 removes all logging when the program is verified.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 

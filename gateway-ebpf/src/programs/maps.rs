@@ -63,6 +63,26 @@ static RATE_OF_SOURCE: Global<[u64; 2]> = Global::new([0; 2]);
 #[unsafe(no_mangle)]
 static REVERSE_PATH: Global<u8> = Global::new(1);
 
+#[expect(unsafe_code, reason = "user space finds the global by its name")]
+#[unsafe(no_mangle)]
+static SK_BUFF: Global<[u32; 4]> = Global::new([0; 4]);
+
+/// Where a kernel has members of its `sk_buff`, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct SkBuff {
+    pub(crate) head: u32,
+    pub(crate) data: u32,
+    pub(crate) csum_start: u32,
+    pub(crate) csum_offset: u32,
+}
+
+/// The layout of this kernel.
+#[inline(always)]
+pub(crate) fn sk_buff() -> SkBuff {
+    let [head, data, csum_start, csum_offset] = SK_BUFF.load();
+    SkBuff { head, data, csum_start, csum_offset }
+}
+
 /// Firewall mark of steered packets.
 #[inline(always)]
 pub(crate) fn mark() -> u32 {

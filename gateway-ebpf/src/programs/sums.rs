@@ -5,24 +5,25 @@
 //! over addresses or ports it makes another packet of the one that was matched. Real ones are in the upper
 //! layer, behind its ports.
 //!
-//! A program cannot read that place, but it can find out about it: `bpf_csum_level` tells a checksum that
-//! was verified, and makes one of a packet that has none; `bpf_csum_update` works on one that covers the
-//! whole packet; what is left is to be written, and `bpf_skb_change_tail` does not cut it off.
+//! `bpf_csum_level` tells a checksum that was verified, and makes one of a packet that has none;
+//! `bpf_csum_update` works on one that covers the whole packet; what is left is to be written. Where, a program
+//! cannot ask: it reads the packet's `sk_buff` in the kernel's memory, whose layout user space tells.
+//! (`bpf_skb_change_tail` used to refuse to cut off that place; kernels of 2026 do not.)
 
 #![expect(unsafe_code, reason = "raw kernel helpers")]
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_INC, BPF_CSUM_LEVEL_QUERY};
-use aya_ebpf::helpers::{bpf_csum_level, bpf_csum_update, bpf_skb_change_tail};
+use aya_ebpf::helpers::{bpf_csum_level, bpf_csum_update, bpf_probe_read_kernel};
 use aya_ebpf::programs::TcContext;
 
-/// Bytes of ports.
-const PORTS: usize = 4;
-/// `-EINVAL`.
-const INVALID: core::ffi::c_long = -22;
+use super::maps::sk_buff;
 
-/// Whether a checksum is to be written that touches anything in front of `upper` or the ports there. The
-/// packet may be cut then, and of no use any more.
+/// Bytes of ports.
+const PORTS: u64 = 4;
+
+/// Whether a checksum is to be written that touches anything in front of `upper` or the ports there, or
+/// nobody knows where.
 #[inline(always)]
 pub(crate) fn would_be_written_into_headers(ctx: &TcContext, upper: usize) -> bool {
     let skb = ctx.as_ptr().cast();
@@ -39,7 +40,27 @@ pub(crate) fn would_be_written_into_headers(ctx: &TcContext, upper: usize) -> bo
         if bpf_csum_update(skb, 0) >= 0 {
             return false;
         }
-        // What is asked first: the end of the sum, two bytes, is not behind the new end of the packet.
-        bpf_skb_change_tail(skb, (upper + PORTS + 1) as u32, 0) != INVALID
     }
+    match place(ctx) {
+        // The frame begins so many bytes behind the buffer.
+        Some((sum, frame)) => sum < frame + upper as u64 + PORTS,
+        None => true,
+    }
+}
+
+/// Where the checksum is to be written, and where the frame begins, in bytes from the start of the buffer.
+#[inline(always)]
+fn place(ctx: &TcContext) -> Option<(u64, u64)> {
+    let layout = sk_buff();
+    let at = |offset: u32| ctx.as_ptr() as usize + offset as usize;
+    // SAFETY: the helper checks the address; a TC context is the packet's `sk_buff`, which has these members there.
+    let (head, data, start, offset) = unsafe {
+        (
+            bpf_probe_read_kernel(at(layout.head) as *const u64).ok()?,
+            bpf_probe_read_kernel(at(layout.data) as *const u64).ok()?,
+            bpf_probe_read_kernel(at(layout.csum_start) as *const u16).ok()?,
+            bpf_probe_read_kernel(at(layout.csum_offset) as *const u16).ok()?,
+        )
+    };
+    Some((u64::from(start) + u64::from(offset), data.wrapping_sub(head)))
 }

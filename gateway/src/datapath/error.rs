@@ -111,6 +111,16 @@ pub enum DatapathError {
         /// The pin directory.
         path: PathBuf,
     },
+    /// The kernel does not say how its packets are laid out.
+    #[error(
+        "{path} does not tell where the kernel has a packet's checksum: boot one with CONFIG_DEBUG_INFO_BTF"
+    )]
+    KernelTypes {
+        /// The kernel's type information.
+        path: &'static str,
+        /// Why it cannot be read, if it cannot.
+        source: Option<io::Error>,
+    },
     /// The kernel did not take the maps or programs.
     #[error("cannot load the kernel programs")]
     Load(#[source] Box<EbpfError>),

@@ -19,7 +19,7 @@ struct Feature {
 }
 
 /// All that is needed; TCX is not, since clsact stands in for it.
-const FEATURES: [Feature; 7] = [
+const FEATURES: [Feature; 8] = [
     Feature {
         name: "programs of traffic control (Linux 4.1, CONFIG_NET_CLS_ACT)",
         lacking: || lacks(is_program_supported(ProgramType::SchedClassifier)),
@@ -40,6 +40,10 @@ const FEATURES: [Feature; 7] = [
     Feature {
         name: "bpf_skc_lookup_tcp in programs of traffic control (Linux 5.2)",
         lacking: || lacks_helper(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_skc_lookup_tcp),
+    },
+    Feature {
+        name: "bpf_probe_read_kernel in programs of traffic control (Linux 5.8)",
+        lacking: || lacks_helper(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_probe_read_kernel),
     },
     Feature {
         name: "bpf_sk_assign in SK_LOOKUP programs (Linux 5.9)",

@@ -20,6 +20,7 @@ use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use portreeve_ebpf::names;
 
 use super::DatapathError;
+use super::kernel_types::KernelTypes;
 use super::object::object;
 use super::pins::{self, Attachment, Pins};
 use super::{clsact, features, tcx};
@@ -63,6 +64,12 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
     loader.override_global(names::RATE_OF_ALL, &all, true);
     loader.override_global(names::RATE_OF_SOURCE, &of_source, true);
     loader.override_global(names::LOG_LEVEL, &log_level, true);
+    let types = KernelTypes::of_this_kernel()?;
+    let mut sk_buff = [0; names::SK_BUFF_MEMBERS.len()];
+    for (offset, member) in sk_buff.iter_mut().zip(names::SK_BUFF_MEMBERS) {
+        *offset = types.offset("sk_buff", member)?;
+    }
+    loader.override_global(names::SK_BUFF, &sk_buff, true);
     for name in names::PINNED_MAPS.into_iter().chain(names::FAST_PATH_MAPS) {
         loader.map_pin_path(name, pins.map(name));
     }

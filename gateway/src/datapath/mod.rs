@@ -28,6 +28,7 @@ mod fast_path;
 mod features;
 mod interfaces;
 mod kernel_log;
+mod kernel_types;
 mod link_events;
 pub mod loader;
 mod maps;

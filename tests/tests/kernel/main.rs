@@ -48,6 +48,7 @@ type Test = (&'static str, fn() -> Outcome);
 const IN_MACHINES: &[&str] = &[
     "verdict_any_bytes_have_one_outcome",
     "steering_reaches_listener_with_original_destination",
+    "steering_lets_packets_pass_whose_sums_are_left_to_devices",
     "steering_by_clsact_survives_restart",
     "kernel_log_names_steered_and_dropped_packets",
     "killed_gateway_leaves_targets_closed_and_rest_open",

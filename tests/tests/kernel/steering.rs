@@ -17,6 +17,7 @@ use crate::network::{self, APPLY, CLIENTS, Network, OPEN, ROUTER, TARGETS, first
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
+    ("steering_lets_packets_pass_whose_sums_are_left_to_devices", lets_sums_be_left_to_devices),
     ("steering_reaches_listener_with_original_destination", reaches_listener_with_original_destination),
     ("steering_follows_applied_targets", follows_applied_targets),
     ("steering_ignores_the_routers_own_listener", ignores_the_routers_own_listener),
@@ -51,6 +52,23 @@ pub(crate) const BOTH: &str = "lan.10,wan0";
 pub(crate) fn status(network: &Network) -> Option<Status> {
     let config = network.config(BOTH);
     network.inside("g", move || datapath::status(&config)).unwrap()
+}
+
+/// As between machines of one host: their packets carry no sums.
+fn lets_sums_be_left_to_devices() -> Outcome {
+    let network = Network::new();
+    for side in ["c", "s"] {
+        network.shell(side, "ethtool -K eth0 tx on >/dev/null");
+    }
+    let mut gateway = network.gateway(BOTH, "tcx")?;
+    gateway.command(APPLY)?;
+    network.assert_targets_intercepted();
+    network.assert_rest_open();
+    for to in ROUTER {
+        assert_eq!(network.greeting(to, 22).unwrap(), "router", "{to}");
+    }
+    assert_eq!(gateway.counter("dropped_sum"), 0);
+    Ok(())
 }
 
 fn reaches_listener_with_original_destination() -> Outcome {
