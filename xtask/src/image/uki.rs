@@ -50,6 +50,8 @@ pub(super) fn write(parts: &Parts<'_>, work: &Path, to: &Path) -> anyhow::Result
     let layout = Layout::of(&stub).context("systemd's stub is no program for UEFI")?;
     let mut at = layout.end;
     let mut objcopy = Command::new("objcopy");
+    // The program's own date is the stub's, else it would be now.
+    objcopy.arg("--preserve-dates");
     for (name, file) in [
         (".osrel", parts.os_release),
         (".cmdline", &command_line),
