@@ -23,7 +23,9 @@ use crate::beds::Beds;
 type Case = fn(&[Block]) -> Result<()>;
 
 const GROUPS: &[(&str, Case)] = &[
+    ("seed", seed),
     ("first-start", first_start),
+    ("first-day", first_day),
     ("on-a-gateway", on_a_gateway),
     ("reading", reading),
     ("move", moved),
@@ -85,6 +87,18 @@ fn first_start(blocks: &[Block]) -> Result<()> {
     let mut scene = Scene::new()?;
     scene.forget_state()?;
     scene.run(blocks)
+}
+
+/// The example of a seed, and nothing else.
+fn seed(blocks: &[Block]) -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.bring("appliance-image/examples/seed.toml", "gateway-1.toml")?;
+    scene.run(blocks)
+}
+
+/// A gateway that serves.
+fn first_day(blocks: &[Block]) -> Result<()> {
+    Scene::new()?.run(blocks)
 }
 
 /// A gateway with one live session, which the pages call `7f3a`.

@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("/mnt/archive/spool", "/var/lib/portreeve/spool"),
     ("--login postgres", "--login alice"),
     ("--login deploy", "--login alice"),
+    ("ssh postgres@", "ssh -F \"$SSH_CONFIG\" alice@"),
 ];
 
 /// Puts the testbed's files where the pages have them; the machine's own stay as they are.
@@ -127,6 +128,7 @@ impl Scene {
         let files = self.bed.gateway()?.files();
         let path = std::env::var("PATH").unwrap_or_default();
         process.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.work.join("bin").display()));
+        process.env("SSH_CONFIG", self.bed.ssh_config());
         process.env("ETC", files.config_file().parent().context("no directory")?);
         process
             .env("STATE", files.state_dir())
@@ -138,6 +140,13 @@ impl Scene {
     fn filled(&self, text: &str) -> String {
         let own = self.examples.iter().map(|(example, here)| (*example, here.as_str()));
         EXAMPLES.iter().copied().chain(own).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    }
+
+    /// Puts a file of the repository into the directory that commands run in.
+    pub(super) fn bring(&self, path: &str, name: &str) -> Result<()> {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path);
+        fs::copy(&path, self.work.join(name)).with_context(|| path.display().to_string())?;
+        Ok(())
     }
 
     /// The gateway's state is gone, as with its disk; its configuration is not.
