@@ -275,7 +275,8 @@ pub(crate) fn drawn(program: &'static str, directory: &Path, seed: u64) -> Recor
         "vim" => {
             ("vim -u NONE /tmp/nothing", &["i", "ls -l\r", "rm -rf /\r", "\x1b", "x", "dd", "k", ":q!\r"])
         }
-        "htop" => ("htop", &["j", "k", "/", "root", "\r", "t", "q"]),
+        // Not `k`: it sends a signal, of the machine's own processes.
+        "htop" => ("htop --readonly", &["\x1b[B", "\x1b[A", "/", "root", "\r", "t", "q"]),
         "tmux" => ("tmux -L test -f /dev/null new", &["echo inside", "\r", "ls", "\r", "exit", "\r"]),
         _ => ("less /etc/passwd", &["j", " ", "/root", "\r", "n", "G", "q"]),
     };
