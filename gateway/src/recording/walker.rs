@@ -1,9 +1,10 @@
-//! The thread that walks over finished files while the processors have nothing better to do.
+//! The thread that walks over finished files.
 //!
-//! Nobody waits for that as long as a session runs, and it costs as much as sealing does: so it yields to relaying and
-//! sealing, and lags behind a transfer that takes all there is. Invariants: one file at a time; at most
+//! Nobody waits for that as long as a session runs, and it costs as much as sealing does: so however many sessions move
+//! bulk it takes one processor at most, and lags behind a transfer that takes all there is. Invariants: one file at a time; at most
 //! [`QUEUE`] wait, further ones are left out; what nobody wants any more is given up at the next read.
-//! What it has not walked over is walked over by who needs it.
+//! What it has not walked over is walked over by who needs it. Deliberately absent: a priority of its own. Setting one
+//! takes a system call that the unit of the gateway does not allow.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,9 +20,6 @@ use crate::audit::scan_file;
 
 /// Files that may wait.
 const QUEUE: usize = 4096;
-
-/// Added to a thread's nice value: the least share of the processors (setpriority(2)).
-const NICEST: i32 = 19;
 
 /// Where files are left for the thread, which ends with the last clone.
 #[derive(Clone, Debug)]
@@ -59,9 +57,6 @@ impl Walker {
 }
 
 fn work(jobs: &Receiver<Job>) {
-    if let Err(error) = rustix::process::nice(NICEST) {
-        warn!(%error, "recordings are hashed beside the sessions, not after them");
-    }
     for job in jobs {
         let file = File::open(&job.path);
         let facts = file.and_then(|file| scan_file(&mut Wanted { file, walk: &job.walk }));
@@ -102,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_thread_that_walks_is_nice() {
+    fn a_finished_file_is_walked_over() {
         let path = tempfile::NamedTempFile::new().unwrap();
         let walk = Walker::start().walk(path.path());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -111,6 +106,5 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(walk.get().unwrap().size, 0);
-        assert!(rustix::process::getpriority_process(None).unwrap() < NICEST);
     }
 }
