@@ -19,7 +19,7 @@ pub(super) enum Group {
     Kernel,
     /// Real ssh and sshd, in namespaces and on loopback.
     E2e,
-    /// The kernel programs on Debian's kernels, in virtual machines.
+    /// The kernel programs on Debian's kernels, and the appliance's image, in virtual machines.
     Vm,
     /// A gateway on the cryptography library's FIPS module.
     Fips,
@@ -90,6 +90,7 @@ pub(super) enum Tests {
 }
 
 const BUILD: &str = "build";
+const IMAGE: &str = "image";
 const PACKAGE: &str = "package";
 const FIPS_BUILD: &str = "fips build";
 
@@ -170,6 +171,11 @@ const STEPS: &[Step] = &[
     Step {
         needs: Some(BUILD),
         ..test("vm", Group::Vm, &["test", "--package", "portreeve-vm-tests", "--test", "kernels"])
+    },
+    Step { needs: Some(BUILD), ..check(IMAGE, Group::Vm, Program::Xtask, &["image", "--debug"]) },
+    Step {
+        needs: Some(IMAGE),
+        ..test("appliance", Group::Vm, &["test", "--package", "portreeve-vm-tests", "--test", "appliance"])
     },
     check(
         "fips clippy",
@@ -256,7 +262,7 @@ mod tests {
         assert_eq!(names(&[Group::Kernel]), ["build", "kernel"]);
         let e2e = ["build", "package", "ssh sides", "ssh peers", "typed commands", "shipping", "e2e"];
         assert_eq!(names(&[Group::E2e]), e2e);
-        assert_eq!(names(&[Group::Vm]), ["build", "vm"]);
+        assert_eq!(names(&[Group::Vm]), ["build", "vm", "image", "appliance"]);
         assert_eq!(names(&[Group::Unit, Group::Lint]), ["clippy", "unit", "unit of tests"]);
     }
 
