@@ -28,7 +28,6 @@ mod space;
 pub mod spool;
 mod stream;
 mod sync;
-mod walker;
 mod writer;
 
 use std::fmt;

@@ -91,7 +91,7 @@ impl Segment {
     ) -> Result<(), RecordingError> {
         self.files.iter_mut().try_for_each(|file| {
             file.finish(exit.cloned(), last)?;
-            session.ledger.add(file.path());
+            session.ledger.add(&session.directory, file.path());
             Ok(())
         })
     }

@@ -37,7 +37,6 @@ use super::recipient::Recipients;
 use super::session_files::{SessionFiles, Terms};
 use super::space::Space;
 use super::sync::Durability;
-use super::walker::Walker;
 use crate::audit::{AuditChain, Closing};
 use crate::metrics::{ActiveSession, Metrics};
 use leftovers::close_leftovers;
@@ -65,7 +64,6 @@ pub struct Spool {
     /// Each session directory that is still written holds a receiver.
     writing: watch::Sender<()>,
     input: Arc<InputRules>,
-    walker: Walker,
 }
 
 /// Why a spool cannot be used.
@@ -120,7 +118,6 @@ impl Spool {
             durability,
             metrics: Metrics::default(),
             input: Arc::default(),
-            walker: Walker::start(),
             chain,
             closed_leftovers,
             writing: watch::Sender::default(),
@@ -175,7 +172,7 @@ impl Spool {
             budget: Arc::clone(&self.budget),
             metrics: self.metrics.clone(),
             has_gap: AtomicBool::new(false),
-            ledger: Ledger::new(self.walker.clone()),
+            ledger: Ledger::default(),
         }
     }
 
@@ -318,14 +315,13 @@ impl Writing {
     ) -> Result<(), RecordingError> {
         let started = files.started;
         let stopped = RecordingError::WriterStopped { path: part.clone() };
-        let walked = tokio::task::spawn_blocking(move || {
-            match ledger::entries(files.ledger.known(), &files.directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_finished(&files.directory) => {
-                    Ok(None)
-                }
-                Err(error) => Err(RecordingError::read(&files.directory, error)),
-                Ok(files) => Ok(Some(files)),
+        let known = files.ledger.settled().await;
+        let walked = tokio::task::spawn_blocking(move || match ledger::entries(known, &files.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_finished(&files.directory) => {
+                Ok(None)
             }
+            Err(error) => Err(RecordingError::read(&files.directory, error)),
+            Ok(files) => Ok(Some(files)),
         });
         let Some(files) = walked.await.unwrap_or(Err(stopped.clone()))? else { return Ok(()) };
         let closing = Closing { part: part.clone(), started, closed: SystemTime::now().into(), ended, files };

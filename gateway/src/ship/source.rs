@@ -12,15 +12,12 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use portreeve_core::envelope::{Header, RESERVED_HEADER};
+use portreeve_core::envelope::{FRAMED_HEADER, Header};
 use portreeve_core::shipping::{Item, MANIFEST_FILE, Sha256Digest};
 use portreeve_core::utc::UtcTime;
 
 /// How deep files are below a session's directory: further recipients have a directory each.
 const DEPTH: usize = 2;
-
-/// Bytes of a header as the recorder writes it: a length, and base64.
-const HEADER: usize = 4 + RESERVED_HEADER.div_ceil(3) * 4;
 
 /// Ends the name of a file that is not whole.
 const TEMPORARY: &str = ".tmp";
@@ -74,11 +71,7 @@ fn finished_files(directory: &Path, session: &Item) -> Vec<Item> {
 
 /// Whether the header of a file says that it is finished (docs/log-format.md, `blocks`).
 fn is_finished(path: &Path) -> io::Result<bool> {
-    let start = part(path, 0, HEADER)?;
-    let header = start.get(4..).and_then(|rest| {
-        let length = usize::try_from(u32::from_be_bytes(*start.first_chunk()?)).ok()?;
-        Header::decode(rest.get(..length)?).ok()
-    });
+    let header = Header::of_file(&part(path, 0, FRAMED_HEADER)?);
     Ok(header.is_some_and(|header| header.blocks.is_some()))
 }
 

@@ -16,6 +16,9 @@ use crate::record::{Exit, Pty};
 /// JSON bytes that a recorder reserves for the header.
 pub const RESERVED_HEADER: usize = 3072;
 
+/// Bytes of the framed header that a recorder writes.
+pub const FRAMED_HEADER: usize = PREFIX + RESERVED_HEADER.div_ceil(3) * 4;
+
 /// Most base64 bytes that a reader accepts.
 pub(crate) const MAX_HEADER: usize = 1024 * 1024;
 
@@ -137,6 +140,19 @@ impl Header {
         framed.extend_from_slice(&length.to_be_bytes());
         framed.extend_from_slice(text.as_bytes());
         Ok(framed)
+    }
+
+    /// Reads the framed header that a file starts with; `None` where there is no whole one.
+    pub fn of_file(start: &[u8]) -> Option<Self> {
+        let (prefix, rest) = start.split_first_chunk::<PREFIX>()?;
+        let length = usize::try_from(u32::from_be_bytes(*prefix)).ok()?;
+        Self::decode(rest.get(..length)?).ok()
+    }
+
+    /// The header of the same file as long as it is not finished.
+    #[must_use]
+    pub fn unfinished(self) -> Self {
+        Self { data_size: 0, exit_data: None, last: false, blocks: None, ..self }
     }
 
     /// As [`Header::encode`], after shortening what the other side chose until it fits: texts to 256

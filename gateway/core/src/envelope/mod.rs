@@ -20,10 +20,10 @@ mod packet;
 mod seal;
 
 pub(crate) use header::MAX_HEADER;
-pub use header::{ExitHeader, Header, HeaderError, LogKind, PtyHeader, RESERVED_HEADER};
+pub use header::{ExitHeader, FRAMED_HEADER, Header, HeaderError, LogKind, PtyHeader, RESERVED_HEADER};
 pub use keys::{RecipientKey, RecipientKeyError, RecipientPrivateKey};
 pub use name::{LogName, NotASegment, SegmentName};
-pub use open::{OpenError, Opener, whole_blocks};
+pub use open::{OpenError, Opener, Whole, whole_blocks};
 pub use packet::{Batch, Packer, Packet};
 pub use seal::{SealError, Sealer};
 

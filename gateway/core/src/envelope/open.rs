@@ -215,26 +215,46 @@ fn checked(length: u32, most: usize) -> Option<usize> {
     usize::try_from(length).ok().filter(|size| *size <= most)
 }
 
-/// Finds where the last whole block of a file of `file_size` bytes ends, from the lengths alone and
-/// so without a key; `length_at` reads the u32 at an offset. A recorder cuts off with it what a crash
-/// left half written. `None` when not even the header is whole.
+/// What is whole of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// Where it ends, in bytes.
+    pub end: u64,
+    /// Blocks up to there.
+    pub blocks: u64,
+}
+
+/// Finds what is whole of a file of `file_size` bytes, without a key; `read_at` fills a buffer from an offset. A
+/// recorder cuts the file there after a crash. `None` when not even the header is whole.
+///
+/// A block that was half written when its writer ended reaches past the end of the file. After a loss of power a file
+/// system may instead have zeros for what was not on the disk yet, from anywhere within the file on: a header or block
+/// of no bytes, or one whose tag is zeros, was never written.
 ///
 /// # Errors
-/// Those of `length_at`.
+/// Those of `read_at`.
 pub fn whole_blocks<E>(
     file_size: u64,
-    mut length_at: impl FnMut(u64) -> Result<u32, E>,
-) -> Result<Option<u64>, E> {
-    let mut end = None;
-    let mut offset = 0;
-    while offset + PREFIX as u64 <= file_size {
-        let length = u64::from(length_at(offset)?);
-        let next = offset + PREFIX as u64 + length;
-        if next > file_size {
-            break;
+    mut read_at: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+) -> Result<Option<Whole>, E> {
+    let mut whole: Option<Whole> = None;
+    loop {
+        let offset = whole.map_or(0, |whole| whole.end);
+        if offset + PREFIX as u64 > file_size {
+            return Ok(whole);
         }
-        offset = next;
-        end = Some(offset);
+        let mut prefix = [0; PREFIX];
+        read_at(&mut prefix, offset)?;
+        let length = u64::from(u32::from_be_bytes(prefix));
+        let end = offset + PREFIX as u64 + length;
+        // Where it has one; what is too short for a tag is for who opens the file to tell.
+        let mut tag = [u8::from(length != 0); TAG];
+        if length >= TAG as u64 && end <= file_size {
+            read_at(&mut tag, end - TAG as u64)?;
+        }
+        if end > file_size || tag == [0; TAG] {
+            return Ok(whole);
+        }
+        whole = Some(Whole { end, blocks: whole.map_or(0, |whole| whole.blocks + 1) });
     }
-    Ok(end)
 }

@@ -1,6 +1,6 @@
 //! Closing what a crash left in the spool.
 //!
-//! Owns what becomes of a `.part` directory that nobody writes: the half-written block at the end of each file is cut
+//! Owns what becomes of a `.part` directory that nobody writes: what is not whole at the end of each file is cut
 //! off, a file without a whole header holds nothing and is removed, and the directory gets a manifest and its final name. A
 //! directory that holds anything unknown stays as it is.
 
@@ -14,7 +14,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use portreeve_core::envelope::{SegmentName, whole_blocks};
+use portreeve_core::envelope::{FRAMED_HEADER, Header, RESERVED_HEADER, SegmentName, Whole, whole_blocks};
 use portreeve_core::manifest::{Ended, FileEntry};
 use portreeve_core::utc::UtcTime;
 use tracing::warn;
@@ -198,17 +198,33 @@ fn close_files(set: &Path) -> io::Result<usize> {
     Ok(files)
 }
 
-/// Cuts off a half-written block; a file without a whole header holds nothing and is removed.
+/// Cuts off what is not whole; a file without a whole header holds nothing and is removed.
 fn cut_to_whole_blocks(path: &Path) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let size = file.metadata()?.len();
-    let end = whole_blocks(size, |offset| {
-        let mut length = [0; 4];
-        file.read_exact_at(&mut length, offset).map(|()| u32::from_be_bytes(length))
-    })?;
-    match end {
-        Some(end) if end < size => file.set_len(end).map(|()| true),
-        Some(_) => Ok(true),
-        None => fs::remove_file(path).map(|()| false),
+    let Some(whole) = whole_blocks(size, |into, offset| file.read_exact_at(into, offset))? else {
+        return fs::remove_file(path).map(|()| false);
+    };
+    if whole.end < size {
+        file.set_len(whole.end)?;
+    }
+    take_back_the_end(&file, whole)?;
+    Ok(true)
+}
+
+/// A loss of power may keep the header of a file that was finished, and not the last of its blocks: then it is not finished.
+fn take_back_the_end(file: &File, whole: Whole) -> io::Result<()> {
+    let mut start = [0; FRAMED_HEADER];
+    if whole.end < FRAMED_HEADER as u64 {
+        return Ok(());
+    }
+    file.read_exact_at(&mut start, 0)?;
+    // What cannot be read is for who opens the file to tell.
+    match Header::of_file(&start) {
+        Some(header) if header.blocks.is_some_and(|blocks| blocks != whole.blocks) => {
+            let unfinished = header.unfinished().encode(RESERVED_HEADER).map_err(io::Error::other)?;
+            file.write_all_at(&unfinished, 0)
+        }
+        _ => Ok(()),
     }
 }

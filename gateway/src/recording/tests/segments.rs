@@ -130,32 +130,61 @@ async fn a_crash_leaves_segments_of_all_recipients_that_open() {
     };
     let recorder = recorder_of(&spool, SMALL, recipients).await;
     record(&recorder, (0..2).map(|_| vec![b'x'; 900])).await;
-    // As a crash would have it: unlocked, with a block begun, and a file begun.
-    let crashed = scratch.path().join("crashed");
-    let further =
-        crashed.join("1-a.part").join(RecipientPrivateKey::from_bytes([8; 32]).recipient_key().id());
-    let from = only_entry(&spool);
-    fs::create_dir_all(&further).unwrap();
-    for (from, to) in
-        [(from.clone(), crashed.join("1-a.part")), (from.join(further.file_name().unwrap()), further.clone())]
-    {
-        for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
-            let mut bytes = fs::read(entry.path()).unwrap();
-            bytes.extend_from_slice(&[0, 0, 4, 0, 1, 2, 3]);
-            fs::write(to.join(entry.file_name()), bytes).unwrap();
+    // As a crash would have it: unlocked, with a block begun, and a file begun; and as a loss of power, with zeros for
+    // what was not on the disk yet.
+    let left = [
+        ("crashed", &b"\0\0\x04\0\x01\x02\x03"[..], &b"\0\0\x10\0ey"[..]),
+        ("dark", &[0; 5_000], &[0; 6_000]),
+    ];
+    for (name, block, header) in left {
+        let crashed = scratch.path().join(name);
+        let further =
+            crashed.join("1-a.part").join(RecipientPrivateKey::from_bytes([8; 32]).recipient_key().id());
+        let from = only_entry(&spool);
+        fs::create_dir_all(&further).unwrap();
+        for (from, to) in [
+            (from.clone(), crashed.join("1-a.part")),
+            (from.join(further.file_name().unwrap()), further.clone()),
+        ] {
+            for entry in
+                fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file())
+            {
+                let mut bytes = fs::read(entry.path()).unwrap();
+                bytes.extend_from_slice(block);
+                fs::write(to.join(entry.file_name()), bytes).unwrap();
+            }
+            fs::write(to.join("channel-0.2.log"), header).unwrap();
         }
-        fs::write(to.join("channel-0.2.log"), b"\0\0\x10\0ey").unwrap();
-    }
-    assert_eq!(Spool::open(&crashed).unwrap().closed_leftovers(), 1);
-    let session = only_entry(&crashed);
-    for (byte, set) in [(7, session.clone()), (8, session.join(further.file_name().unwrap()))] {
-        let files = segments(&set, LogName::Channel(CHANNEL));
-        assert_eq!(files.len(), 2);
-        for file in files {
-            let opened = open_with(&RecipientPrivateKey::from_bytes([byte; 32]), &file);
-            opened.end.unwrap();
-            assert_eq!(opened.packets.len(), 1);
+        assert_eq!(Spool::open(&crashed).unwrap().closed_leftovers(), 1);
+        let session = only_entry(&crashed);
+        for (byte, set) in [(7, session.clone()), (8, session.join(further.file_name().unwrap()))] {
+            let files = segments(&set, LogName::Channel(CHANNEL));
+            assert_eq!(files.len(), 2);
+            for file in files {
+                let opened = open_with(&RecipientPrivateKey::from_bytes([byte; 32]), &file);
+                opened.end.unwrap();
+                assert_eq!(opened.packets.len(), 1);
+            }
         }
     }
     recorder.finish(ended()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_finished_file_that_lost_a_block_with_the_power_opens_up_to_there() {
+    let scratch = tempfile::tempdir().unwrap();
+    let recorder = recorder_of(&scratch.path().join("spool"), SMALL, recipients()).await;
+    record(&recorder, (0..2).map(|_| vec![b'x'; 900])).await;
+    recorder.finish(ended()).await.unwrap();
+    let session = only_entry(&scratch.path().join("spool"));
+    let finished = fs::read(segments(&session, LogName::Channel(CHANNEL)).first().unwrap()).unwrap();
+    assert_eq!(Header::of_file(&finished).unwrap().blocks, Some(1));
+    let part = scratch.path().join("dark/1-a.part");
+    fs::create_dir_all(&part).unwrap();
+    // The header got to the disk, and the end of the only block did not.
+    fs::write(part.join("channel-0.log"), [&finished[..finished.len() - 100], &[0; 100]].concat()).unwrap();
+    assert_eq!(Spool::open(&scratch.path().join("dark")).unwrap().closed_leftovers(), 1);
+    let opened = open(&only_entry(&scratch.path().join("dark")).join("channel-0.log"));
+    opened.end.unwrap();
+    assert_eq!((opened.header.blocks, opened.header.last, opened.packets.len()), (None, false, 0));
 }
