@@ -26,12 +26,23 @@ mod entry {
     use portreeve_ebpf::fast_path::FastPathReason;
     use portreeve_ebpf::stats::Reason;
 
+    use crate::programs::link::Link;
     use crate::programs::{maps, sk_lookup, tc, xdp, xdp_maps};
 
-    /// A steered packet ends the chain of programs (`OK`): nothing after us may redirect it away.
     #[classifier]
     pub(crate) fn portreeve_tc(ctx: TcContext) -> i32 {
-        let outcome = tc::steer(&ctx);
+        classify(&ctx, Link::Ethernet)
+    }
+
+    #[classifier]
+    pub(crate) fn portreeve_bare(ctx: TcContext) -> i32 {
+        classify(&ctx, Link::Bare)
+    }
+
+    /// A steered packet ends the chain of programs (`OK`): nothing after us may redirect it away.
+    #[inline(always)]
+    fn classify(ctx: &TcContext, link: Link) -> i32 {
+        let outcome = tc::steer(ctx, link);
         maps::count(outcome.reason);
         match outcome.reason {
             Reason::PassedNotTarget => TC_ACT_UNSPEC,

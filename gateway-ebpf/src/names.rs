@@ -1,7 +1,9 @@
 //! Names in the object file: programs, maps, globals, and the slots of the listener map.
 
-/// TC classifier on the ingress of every matched interface.
+/// TC classifier on the ingress of every matched interface with Ethernet frames.
 pub const TC_PROGRAM: &str = "portreeve_tc";
+/// The same for interfaces whose packets begin with the IP header.
+pub const TC_BARE_PROGRAM: &str = "portreeve_bare";
 /// Socket lookup of the network namespace, for connection attempts that meet a TIME_WAIT socket.
 pub const SK_LOOKUP_PROGRAM: &str = "portreeve_sk";
 
@@ -41,10 +43,10 @@ pub const REVERSE_PATH: &str = "REVERSE_PATH";
 pub const RATE_OF_ALL: &str = "RATE_OF_ALL";
 /// Global, `[u64; 2]`: the same for each source.
 pub const RATE_OF_SOURCE: &str = "RATE_OF_SOURCE";
-/// Global, `[u32; 4]`: bytes from the start of the kernel's `sk_buff` to its [members](SK_BUFF_MEMBERS).
+/// Global, `[u32; 5]`: bytes from the start of the kernel's `sk_buff` to its [members](SK_BUFF_MEMBERS).
 pub const SK_BUFF: &str = "SK_BUFF";
 /// The members that the programs read, in the order of [`SK_BUFF`].
-pub const SK_BUFF_MEMBERS: [&str; 4] = ["head", "data", "csum_start", "csum_offset"];
+pub const SK_BUFF_MEMBERS: [&str; 5] = ["head", "data", "csum_start", "csum_offset", "network_header"];
 /// Global, `u8`, defined by aya-log: 0 removes all logging when the program is verified.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 

@@ -27,6 +27,7 @@ pub mod template;
 pub mod terminal;
 pub mod testbed;
 pub mod topology;
+pub mod tun;
 pub mod wire;
 
 pub use execute::{Companion, Finished, run};

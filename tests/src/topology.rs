@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::execute::Companion;
 use crate::netns::Netns;
+use crate::tun;
 
 /// The client's address; the default policy knows the user behind it.
 pub const CLIENT4: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
@@ -156,38 +157,60 @@ impl Topology {
     /// What the kernel or a tool refused.
     pub fn relink_client(&self) -> Result<()> {
         let (client, gateway) = (self.client.name(), self.gateway.name());
+        self.relink_client_by(|| {
+            ip(&[], &format!("link add eth0 netns {client} type veth peer name lan0 netns {gateway}\n"))
+        })?;
+        self.offloads()
+    }
+
+    /// The same with a link whose packets begin with the IP header.
+    ///
+    /// # Errors
+    /// What the kernel or a tool refused.
+    pub fn relink_client_without_frames(&self) -> Result<()> {
+        self.relink_client_by(|| tun::join([(&self.client, "eth0"), (&self.gateway, "lan0")]))
+    }
+
+    fn relink_client_by(&self, link: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (client, gateway) = (self.client.name(), self.gateway.name());
         ip(&["-n", gateway], "link del lan0\n")?;
-        ip(&[], &format!("link add eth0 netns {client} type veth peer name lan0 netns {gateway}\n"))?;
+        link()?;
         for (netns, device) in [(&self.client, "eth0"), (&self.gateway, "lan0")] {
             netns.sysctl(&format!("net/ipv6/conf/{device}/accept_dad"), "0")?;
         }
         ip(&["-n", client], &client_host())?;
-        ip(&["-n", gateway], &router_lan())?;
-        self.offloads()
+        ip(&["-n", gateway], &router_lan())
     }
 
     /// veth leaves out checksums and segmentation that a packet rewritten or redirected on its way
     /// would need: hosts compute checksums, and receivers of redirected packets use NAPI (GRO).
     fn offloads(&self) -> Result<()> {
-        let features = [
+        offload(&[
             (&self.client, "eth0", "off"),
             (&self.server, "eth0", "off"),
             (&self.gateway, "lan0", "on"),
             (&self.gateway, "wan0", "on"),
-        ];
-        let mut running = Vec::new();
-        for (netns, device, tx) in features {
-            let mut command = netns.command("ethtool");
-            command.args(["-K", device, "gro", "on", "tx", tx]).stdout(Stdio::null());
-            running.push((device, Companion::spawn(&mut command)?));
-        }
-        for (device, mut ethtool) in running {
-            if !ethtool.wait(std::time::Duration::from_secs(10))?.success() {
-                bail!("ethtool refused to set offloads of {device}");
-            }
-        }
-        Ok(())
+        ])
     }
+}
+
+/// Has devices collect what they receive (GRO), and leave checksums and segmentation to others (`on`) or not.
+///
+/// # Errors
+/// When ethtool refuses.
+pub fn offload(devices: &[(&Netns, &str, &str)]) -> Result<()> {
+    let mut running = Vec::new();
+    for (netns, device, tx) in devices {
+        let mut command = netns.command("ethtool");
+        command.args(["-K", device, "gro", "on", "tx", tx]).stdout(Stdio::null());
+        running.push((device, Companion::spawn(&mut command)?));
+    }
+    for (device, mut ethtool) in running {
+        if !ethtool.wait(std::time::Duration::from_secs(10))?.success() {
+            bail!("ethtool refused to set offloads of {device}");
+        }
+    }
+    Ok(())
 }
 
 fn host(v4: &[Ipv4Addr], v6: &[Ipv6Addr], router: (Ipv4Addr, Ipv6Addr)) -> String {
@@ -222,7 +245,11 @@ fn router_wan() -> String {
     )
 }
 
-fn ip(args: &[&str], batch: &str) -> Result<()> {
+/// Runs lines of `ip -batch`.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn ip(args: &[&str], batch: &str) -> Result<()> {
     let mut command = Command::new("ip");
     command.args(args).args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("start ip")?;

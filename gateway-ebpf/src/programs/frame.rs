@@ -1,6 +1,6 @@
 //! The bytes of a frame at XDP and of a packet at TC, and the only code that follows a packet pointer.
 //!
-//! Both begin with an Ethernet header. At XDP a frame is in one piece: a program that does not say that it
+//! At XDP a frame is in one piece: a program that does not say that it
 //! takes pieces gets none. At TC the pointers lead to the first of several; what is not in it is copied by
 //! the kernel. The kernel checks each access against the end that was compared with.
 

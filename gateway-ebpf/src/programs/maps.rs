@@ -65,7 +65,7 @@ static REVERSE_PATH: Global<u8> = Global::new(1);
 
 #[expect(unsafe_code, reason = "user space finds the global by its name")]
 #[unsafe(no_mangle)]
-static SK_BUFF: Global<[u32; 4]> = Global::new([0; 4]);
+static SK_BUFF: Global<[u32; 5]> = Global::new([0; 5]);
 
 /// Where a kernel has members of its `sk_buff`, in bytes.
 #[derive(Clone, Copy)]
@@ -74,13 +74,14 @@ pub(crate) struct SkBuff {
     pub(crate) data: u32,
     pub(crate) csum_start: u32,
     pub(crate) csum_offset: u32,
+    pub(crate) network_header: u32,
 }
 
 /// The layout of this kernel.
 #[inline(always)]
 pub(crate) fn sk_buff() -> SkBuff {
-    let [head, data, csum_start, csum_offset] = SK_BUFF.load();
-    SkBuff { head, data, csum_start, csum_offset }
+    let [head, data, csum_start, csum_offset, network_header] = SK_BUFF.load();
+    SkBuff { head, data, csum_start, csum_offset, network_header }
 }
 
 /// Firewall mark of steered packets.

@@ -4,6 +4,7 @@ pub(crate) mod fib;
 pub(crate) mod frame;
 mod icmp;
 mod limits;
+pub(crate) mod link;
 pub(crate) mod maps;
 pub(crate) mod parse;
 mod reset;

@@ -4,12 +4,13 @@
 //! pointer. It decides nothing; it says what could be read, and names each way in which a TCP segment could
 //! hide.
 //!
-//! Frames start with an Ethernet header; [`super::tags`] finds what is behind it and its tags.
+//! [`super::tags`] finds what is behind the header of the link and tags.
 
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 
 use super::frame::load;
+use super::link::Link;
 use super::tags::{Network, Tags};
 
 const IPV4_HEADER: usize = 20;
@@ -83,8 +84,8 @@ pub(crate) enum Payload {
     Fragment,
     /// What may be a TCP segment, behind headers that could not be read.
     Unknown,
-    /// What may be anything to anybody, behind more tags than are walked.
-    TooManyTags,
+    /// What may be anything to anybody: [`Network::Anything`].
+    Anything,
 }
 
 impl Packet {
@@ -103,13 +104,13 @@ impl Packet {
 
     /// Reads a frame.
     #[inline(always)]
-    pub(crate) fn read(ctx: &TcContext) -> Self {
-        let tags = Tags::walk(ctx);
+    pub(crate) fn read(ctx: &TcContext, link: Link) -> Self {
+        let tags = Tags::walk(ctx, link);
         let packet = match tags.network {
             Network::V4 => Self::ipv4(ctx, tags.offset),
             Network::V6 => Self::ipv6(ctx, tags.offset),
             Network::Other => Self::OTHER,
-            Network::TooManyTags => Self { payload: Payload::TooManyTags, ..Self::OTHER },
+            Network::Anything => Self { payload: Payload::Anything, ..Self::OTHER },
         };
         Self { network: tags.offset, in_vlan: tags.in_vlan, ..packet }
     }
@@ -247,7 +248,7 @@ fn upper_layer(protocol: u8, fragmented: bool) -> Payload {
 fn later_fragment(next: u8) -> Payload {
     match upper_layer(next, true) {
         Payload::Other => Payload::Other,
-        Payload::Tcp | Payload::Icmp | Payload::Fragment | Payload::Unknown | Payload::TooManyTags => {
+        Payload::Tcp | Payload::Icmp | Payload::Fragment | Payload::Unknown | Payload::Anything => {
             Payload::Fragment
         }
     }

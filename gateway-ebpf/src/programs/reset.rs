@@ -13,6 +13,7 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::programs::TcContext;
 use portreeve_ebpf::targets::{FAMILY_V4, Words};
 
+use super::link::Link;
 use super::parse::{IPV6_HEADER, Packet};
 use super::tc::interface;
 
@@ -22,18 +23,21 @@ const RESET_AND_ACKNOWLEDGED: u8 = 0x14;
 /// Turns a SYN around and sends it back; `None` when it is none, or has extension headers, or could not be
 /// changed: then it is only dropped.
 #[inline(always)]
-pub(crate) fn send_back(ctx: &TcContext, packet: &Packet) -> Option<i32> {
+pub(crate) fn send_back(ctx: &TcContext, packet: &Packet, link: Link) -> Option<i32> {
     if !packet.begins_a_connection() {
         return None;
     }
     let turned = if packet.family == FAMILY_V4 { turn_v4(ctx, packet) } else { turn_v6(ctx, packet)? };
-    turned.and_then(|()| turn_segment(ctx, packet.offset)).and_then(|()| turn_frame(ctx)).ok()?;
+    turned.and_then(|()| turn_segment(ctx, packet.offset)).and_then(|()| turn_frame(ctx, link)).ok()?;
     // SAFETY: the helper takes any index; it is that of the interface that the packet came in on.
     Some(unsafe { bpf_redirect(interface(ctx), 0) } as i32)
 }
 
 #[inline(always)]
-fn turn_frame(ctx: &TcContext) -> Result<(), c_long> {
+fn turn_frame(ctx: &TcContext, link: Link) -> Result<(), c_long> {
+    if link == Link::Bare {
+        return Ok(());
+    }
     let [to, from] = ctx.load::<[[u8; 6]; 2]>(0)?;
     ctx.store(0, &[from, to], 0)
 }

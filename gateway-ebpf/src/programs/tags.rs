@@ -1,5 +1,7 @@
 //! From the start of a frame to its network header, behind whatever tags.
 //!
+//! Packets without a header of the link ([`super::link`]) are frames here too: the stack takes tags off them as well.
+//!
 //! Before ingress the kernel takes one tag (802.1Q or 802.1ad) off a frame and keeps it beside the
 //! packet; the frame then looks untagged to the programs. What it does behind them
 //! (`__netif_receive_skb_core`): to the VLAN device of that tag if there is one, where the next tag
@@ -29,10 +31,8 @@
 use aya_ebpf::programs::TcContext;
 
 use super::frame::load;
+use super::link::Link;
 
-/// After both hardware addresses.
-const ETHERTYPE_OFFSET: usize = 12;
-const ETHERTYPE_LENGTH: usize = 2;
 /// Priority and VID, and the EtherType of what follows.
 const TAG_LENGTH: usize = 4;
 /// Tags in the frame that are walked, behind the one that the kernel has taken off.
@@ -62,23 +62,27 @@ pub(crate) enum Network {
     V6,
     /// Neither.
     Other,
-    /// More tags than are walked, and whatever is behind them.
-    TooManyTags,
+    /// Whatever: behind more tags than are walked, or behind another header than the link's.
+    Anything,
 }
 
 impl Tags {
     /// Walks the tags of a frame.
     #[inline(always)]
-    pub(crate) fn walk(ctx: &TcContext) -> Self {
-        let mut offset = ETHERTYPE_OFFSET;
+    pub(crate) fn walk(ctx: &TcContext, link: Link) -> Self {
+        let (mut ethertype, mut offset) = (link.ethertype(ctx), link.length());
         let mut in_vlan = names_a_vlan(taken_off(ctx));
+        if !link.is_in_front(ctx) {
+            return Self { network: Network::Anything, offset, in_vlan };
+        }
         for _ in 0..=MAX_TAGS {
-            let network = match load::<u16>(ctx, offset) {
+            let network = match ethertype {
                 Some(IPV4) => Network::V4,
                 Some(IPV6) => Network::V6,
-                Some(CUSTOMER_TAG | SERVICE_TAG) => match load::<u16>(ctx, offset + ETHERTYPE_LENGTH) {
-                    Some(tag) => {
+                Some(CUSTOMER_TAG | SERVICE_TAG) => match load::<[u16; 2]>(ctx, offset) {
+                    Some([tag, inner]) => {
                         in_vlan |= names_a_vlan(u16::from_be(tag));
+                        ethertype = Some(inner);
                         offset += TAG_LENGTH;
                         continue;
                     }
@@ -86,9 +90,9 @@ impl Tags {
                 },
                 Some(_) | None => Network::Other,
             };
-            return Self { network, offset: offset + ETHERTYPE_LENGTH, in_vlan };
+            return Self { network, offset, in_vlan };
         }
-        Self { network: Network::TooManyTags, offset, in_vlan }
+        Self { network: Network::Anything, offset, in_vlan }
     }
 }
 

@@ -13,6 +13,7 @@ use aya_log_ebpf::debug;
 use portreeve_ebpf::stats::Reason;
 use portreeve_ebpf::targets::{FAMILY_V4, Words};
 
+use super::link::Link;
 use super::maps::{Parked, any_target, count_attempt, count_seen, is_target, is_target_address, mark, park};
 use super::parse::{Packet, Payload};
 use super::socket::{Assigned, assign_connection, assign_listener};
@@ -33,12 +34,12 @@ impl From<Reason> for Outcome {
 
 /// Decides about a frame, and marks and assigns it when it is steered.
 #[inline(always)]
-pub(crate) fn steer(ctx: &TcContext) -> Outcome {
-    let packet = Packet::read(ctx);
+pub(crate) fn steer(ctx: &TcContext, link: Link) -> Outcome {
+    let packet = Packet::read(ctx, link);
     match packet.payload {
         Payload::Tcp if is_target(packet.family, &packet.dst, packet.dst_port) => {
             count_seen();
-            steer_segment(ctx, &packet)
+            steer_segment(ctx, &packet, link)
         }
         Payload::Tcp if is_target(packet.family, &packet.src, packet.src_port) => {
             steer_return(ctx, &packet).into()
@@ -49,11 +50,11 @@ pub(crate) fn steer(ctx: &TcContext) -> Outcome {
         }
         Payload::Fragment => drop_if_target(ctx, &packet, Reason::DroppedFragment).into(),
         Payload::Unknown => drop_if_target(ctx, &packet, Reason::DroppedUnparsable).into(),
-        Payload::TooManyTags if any_target() => {
+        Payload::Anything if any_target() => {
             count_seen();
             Reason::DroppedUnparsable.into()
         }
-        Payload::Tcp | Payload::Icmp | Payload::Other | Payload::TooManyTags => pass(ctx, &packet).into(),
+        Payload::Tcp | Payload::Icmp | Payload::Other | Payload::Anything => pass(ctx, &packet).into(),
     }
 }
 
@@ -101,7 +102,7 @@ fn steer_return(ctx: &TcContext, packet: &Packet) -> Reason {
 }
 
 #[inline(always)]
-fn steer_segment(ctx: &TcContext, packet: &Packet) -> Outcome {
+fn steer_segment(ctx: &TcContext, packet: &Packet, link: Link) -> Outcome {
     let reason = if reverse_path::holds(ctx, packet) {
         match assign_connection(ctx, packet) {
             Assigned::Yes => Reason::SteeredEstablished,
@@ -112,7 +113,7 @@ fn steer_segment(ctx: &TcContext, packet: &Packet) -> Outcome {
             Assigned::Refused => Reason::DroppedAssignFailed,
             Assigned::NoSocket => {
                 return match park(packet, rules::flow(packet)) {
-                    Some(parked) => begin(ctx, parked),
+                    Some(parked) => begin(ctx, parked, link),
                     None => Reason::DroppedUnparsable.into(),
                 };
             }
@@ -129,14 +130,14 @@ fn steer_segment(ctx: &TcContext, packet: &Packet) -> Outcome {
 
 /// A segment to a target that belongs to no connection: the first of one, as a rule.
 #[inline(always)]
-fn begin(ctx: &TcContext, parked: &Parked) -> Outcome {
+fn begin(ctx: &TcContext, parked: &Parked, link: Link) -> Outcome {
     let packet = &parked.packet;
     let mut sent_back = None;
     let reason = if let Some(limit) = limits::exceeded(packet) {
         limit
     } else if let Some((bank, policy)) = rules::blocking(parked) {
         rules::report(ctx, packet, bank, policy);
-        sent_back = reset::send_back(ctx, packet);
+        sent_back = reset::send_back(ctx, packet, link);
         Reason::DroppedPolicy
     } else {
         match assign_listener(ctx, packet.family) {

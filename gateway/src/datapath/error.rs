@@ -37,9 +37,12 @@ pub enum DatapathError {
         /// As configured.
         name: String,
     },
-    /// A configured interface has no Ethernet frames.
-    #[error("interface {name} is not Ethernet: targets behind it would not be matched (datapath.interfaces)")]
-    NotEthernet {
+    /// The programs cannot read what comes in on a configured interface.
+    #[error(
+        "interface {name} is neither Ethernet nor WireGuard nor TUN: targets behind it would not be matched \
+         (datapath.interfaces)"
+    )]
+    UnknownFrames {
         /// As configured.
         name: String,
     },

@@ -11,7 +11,6 @@ use super::DatapathError;
 use super::loader::{self, TcMechanism};
 use super::master::refuse_port;
 use super::pins::{Attachment, Pins};
-use super::preflight;
 
 /// What a look at one configured interface came to.
 #[derive(Debug)]
@@ -57,7 +56,6 @@ fn look(
     if loader::is_attached(ebpf, &attachment, pins)? {
         return Ok(InterfaceState::Attached);
     }
-    preflight::ethernet(interface)?;
     loader::attach_one(ebpf, &attachment, pins)?;
     let of_this_name = |other: &&Attachment| other.interface() == Some(interface) && **other != attachment;
     for stale in pins.attachments()?.iter().filter(of_this_name) {

@@ -20,6 +20,7 @@ use portreeve_core::config::daemon::{DatapathConfig, ReversePath};
 use portreeve_ebpf::names;
 
 use super::DatapathError;
+use super::header::Header;
 use super::kernel_types::KernelTypes;
 use super::object::object;
 use super::pins::{self, Attachment, Pins};
@@ -52,7 +53,7 @@ impl TcMechanism {
     }
 }
 
-/// Loads programs and maps; maps that are pinned already are used as they are.
+/// Loads maps, and the programs but those that an interface decides about; maps that are pinned already are used as they are.
 pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, DatapathError> {
     let log_level = if config.kernel_log { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -74,9 +75,10 @@ pub(super) fn load(config: &DatapathConfig, pins: &Pins) -> Result<Ebpf, Datapat
         loader.map_pin_path(name, pins.map(name));
     }
     let mut ebpf = loader.load(object()?).map_err(|source| DatapathError::Load(Box::new(source)))?;
-    let rejected = |name| move |source| DatapathError::Program { name, source: Box::new(source) };
-    classifier(&mut ebpf)?.load().map_err(rejected(names::TC_PROGRAM))?;
-    sk_lookup(&mut ebpf)?.load().map_err(rejected(names::SK_LOOKUP_PROGRAM))?;
+    let name = names::SK_LOOKUP_PROGRAM;
+    sk_lookup(&mut ebpf)?
+        .load()
+        .map_err(|source| DatapathError::Program { name, source: Box::new(source) })?;
     Ok(ebpf)
 }
 
@@ -110,8 +112,8 @@ pub(super) fn attach(
 pub(super) fn attach_one(ebpf: &mut Ebpf, attachment: &Attachment, pins: &Pins) -> Result<(), DatapathError> {
     let path = pins.attachment(attachment);
     match attachment {
-        Attachment::Tcx { interface, .. } => tcx::attach(classifier(ebpf)?, interface, &path),
-        Attachment::Clsact(interface) => clsact::attach(classifier(ebpf)?, interface, &path),
+        Attachment::Tcx { interface, .. } => tcx::attach(classifier(ebpf, interface)?, interface, &path),
+        Attachment::Clsact(interface) => clsact::attach(classifier(ebpf, interface)?, interface, &path),
         Attachment::SkLookup => attach_sk_lookup(sk_lookup(ebpf)?, pins),
     }
 }
@@ -125,7 +127,7 @@ pub(super) fn is_attached(
     let path = pins.attachment(attachment);
     match attachment {
         // A link that takes the program it has is one that lives.
-        Attachment::Tcx { interface, .. } => tcx::update(classifier(ebpf)?, interface, &path),
+        Attachment::Tcx { interface, .. } => tcx::update(classifier(ebpf, interface)?, interface, &path),
         Attachment::Clsact(interface) => Ok(clsact::attached(interface)?.is_some()),
         Attachment::SkLookup => Ok(path.exists()),
     }
@@ -139,9 +141,17 @@ pub(super) fn detach(attachment: &Attachment, pins: &Pins) -> Result<(), Datapat
     pins::remove(&pins.attachment(attachment))
 }
 
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
-    let missing = DatapathError::MissingInObject { name: names::TC_PROGRAM };
-    ebpf.program_mut(names::TC_PROGRAM).and_then(|program| program.try_into().ok()).ok_or(missing)
+/// The program for the interface that has this name now; the first interface that needs it has it loaded, since
+/// the kernel takes its time over each.
+fn classifier<'a>(ebpf: &'a mut Ebpf, interface: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let name = Header::of(interface)?.program();
+    let missing = DatapathError::MissingInObject { name };
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(missing)?;
+    if program.fd().is_err() {
+        program.load().map_err(|source| DatapathError::Program { name, source: Box::new(source) })?;
+    }
+    Ok(program)
 }
 
 fn sk_lookup(ebpf: &mut Ebpf) -> Result<&mut SkLookup, DatapathError> {

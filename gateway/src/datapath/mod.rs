@@ -26,6 +26,7 @@ mod device;
 mod error;
 mod fast_path;
 mod features;
+mod header;
 mod interfaces;
 mod kernel_log;
 mod kernel_types;
@@ -65,6 +66,7 @@ pub use self::preflight::{Look, Warning};
 pub use self::status::{AttachedProgram, Counters, Status, counters, status};
 
 use self::fast_path::FastPath;
+use self::header::Header;
 use self::loader::TcMechanism;
 use self::maps::Maps;
 use self::pins::{PinLock, Pins};
@@ -142,7 +144,7 @@ impl Datapath {
     /// As [`Datapath::attach`].
     pub fn attach_early(config: &DatapathConfig) -> Result<Self, DatapathError> {
         preflight::can_attach(config)?;
-        let there = |name: &&String| preflight::ethernet(name).is_ok();
+        let there = |name: &&String| Header::of(name).is_ok();
         let interfaces: Vec<_> = config.interfaces.iter().filter(there).cloned().collect();
         let config = DatapathConfig { fast_path: BTreeMap::new(), ..config.clone() };
         Self::load(&config, &interfaces, TcMechanism::of_this_kernel())

@@ -23,14 +23,25 @@ const GENERIC_HEADER: usize = 4;
 /// # Errors
 /// `ENODEV` when there is none; else what the kernel answers instead.
 pub(super) fn link(index: u32) -> io::Result<Vec<u8>> {
-    /// `RTM_GETLINK`; question and answer begin with a `struct ifinfomsg`, whose second word is the index.
+    link_and_hardware(index).map(|(attributes, _)| attributes)
+}
+
+/// [`link`], and the kind of hardware (`ARPHRD_*`).
+///
+/// # Errors
+/// As [`link`].
+pub(super) fn link_and_hardware(index: u32) -> io::Result<(Vec<u8>, u16)> {
+    /// `RTM_GETLINK`; question and answer begin with a `struct ifinfomsg`, whose second word is the index and whose
+    /// second half word the kind of hardware.
     const GET_LINK: u16 = 18;
     const LINK: usize = 16;
     let [a, b, c, d] = index.to_ne_bytes();
     let question: [u8; LINK] = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
     let answers = ask(NETLINK_ROUTE, GET_LINK, 0, &question)?;
-    let attributes = answers.first().and_then(|answer| answer.get(LINK..));
-    Ok(attributes.ok_or(io::ErrorKind::InvalidData)?.to_vec())
+    let (header, attributes) =
+        answers.first().and_then(|answer| answer.split_at_checked(LINK)).ok_or(io::ErrorKind::InvalidData)?;
+    let &[_, _, low, high, ..] = header else { return Err(io::ErrorKind::InvalidData.into()) };
+    Ok((attributes.to_vec(), u16::from_ne_bytes([low, high])))
 }
 
 /// Sends one message and returns the payloads of all answers.
@@ -102,6 +113,14 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 /// The value of the first attribute of a kind.
 pub(super) fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     pairs(attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// Whether a link is of the kind that `ip link` calls by this name, which ends with a zero.
+pub(super) fn is_kind(attributes: &[u8], name: &[u8]) -> bool {
+    /// `IFLA_LINKINFO`, and in it `IFLA_INFO_KIND`.
+    const LINK_INFO: u16 = 18;
+    const KIND: u16 = 1;
+    find(attributes, LINK_INFO).and_then(|info| find(info, KIND)) == Some(name)
 }
 
 /// The values of all attributes, of whatever kind: those of a list.

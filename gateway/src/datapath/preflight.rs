@@ -8,13 +8,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::ifaddrs::getifaddrs;
-use nix::libc;
-use nix::net::if_::if_nametoindex;
-use nix::sys::socket::LinkAddr;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use portreeve_core::config::daemon::DatapathConfig;
 
+use super::header::Header;
 use super::master::refuse_port;
 use super::{DatapathError, features};
 
@@ -173,21 +170,8 @@ fn capabilities(status: &str) -> Result<(), DatapathError> {
 
 /// Checks that the programs decide about all that comes in on an interface.
 pub(super) fn interface(name: &str) -> Result<(), DatapathError> {
-    ethernet(name)?;
+    Header::of(name)?;
     refuse_port(name)
-}
-
-/// The programs read Ethernet frames; on anything else they would match nothing and so pass targets.
-pub(super) fn ethernet(name: &str) -> Result<(), DatapathError> {
-    if if_nametoindex(name).is_err() {
-        return Err(DatapathError::NoSuchInterface { name: name.to_owned() });
-    }
-    let addresses = getifaddrs().map_err(|errno| DatapathError::Netlink(errno.into()))?;
-    let is_ethernet = addresses
-        .filter(|entry| entry.interface_name == name)
-        .filter_map(|entry| entry.address?.as_link_addr().map(LinkAddr::hatype))
-        .any(|hatype| hatype == libc::ARPHRD_ETHER);
-    if is_ethernet { Ok(()) } else { Err(DatapathError::NotEthernet { name: name.to_owned() }) }
 }
 
 /// Looks at the directory itself, or at the one that it will be made in.

@@ -31,6 +31,7 @@ const GROUPS: &[(&str, Case)] = &[
     ("move", moved),
     ("restore", restored),
     ("new-keys", new_keys),
+    ("devices", devices),
 ];
 
 /// The group of what cannot be run here.
@@ -138,6 +139,13 @@ fn restored(blocks: &[Block]) -> Result<()> {
     scene.run(restore)?;
     ensure!(scene.host_key()? == before, "users see another host key");
     scene.verify(1)
+}
+
+/// The example of a seed with peers, and nothing else.
+fn devices(blocks: &[Block]) -> Result<()> {
+    let mut scene = Scene::new()?;
+    scene.bring("appliance-image/examples/seed-wireguard.toml", "gateway-3.toml")?;
+    scene.run(blocks)
 }
 
 /// After keys were changed, users still get in, and see the same.

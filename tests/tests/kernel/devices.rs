@@ -1,13 +1,13 @@
-//! Real VLAN devices and network cards; only in virtual machines, as other kernels need not have them.
+//! Real VLAN devices, WireGuard and network cards; only in virtual machines, as other kernels need not have them.
 //!
 //! `tags` and `fast_path` send what such devices would, byte by byte; here the stacks of client and server tag.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
 use crate::fast_path::{GENERIC, NATIVE, counters, leave_tags};
-use crate::network::{APPLY, CLIENTS, Network, OPEN, TARGETS, wait_for};
+use crate::network::{APPLY, CLIENTS, Network, OPEN, ROUTER, TARGETS, wait_for};
 use crate::steering::{BOTH, status};
 use crate::{Outcome, Test};
 
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("vlan_device_is_asked_for_its_sources", vlan_device_is_asked_for_its_sources),
     ("vlan_devices_take_part_in_the_fast_path", vlan_devices_take_part_in_the_fast_path),
     ("vlan_devices_take_part_in_the_generic_fast_path", vlan_devices_take_part_in_the_generic_fast_path),
+    ("wireguard_packets_without_frames_are_steered", wireguard_leads_to_the_gateway),
     ("network_cards_steer_and_have_a_native_fast_path", network_cards_steer_and_have_a_native_fast_path),
 ];
 
@@ -34,6 +35,11 @@ const TAGGED_GATEWAY: [&str; 2] = ["10.55.0.1", "fd55::1"];
 const TAGGED_SERVER: [&str; 2] = ["10.57.0.2", "fd57::2"];
 const BEHIND_SERVER: [&str; 2] = ["10.57.0.1", "fd57::1"];
 const BULK: usize = 1_000_000;
+
+/// The client and the gateway in the tunnel, and an address that is not the client's there.
+const TUNNEL_CLIENT: [&str; 2] = ["10.66.0.2", "fd66::2"];
+const TUNNEL_GATEWAY: [&str; 2] = ["10.66.0.1", "fd66::1"];
+const TUNNEL_OTHER: [&str; 2] = ["10.66.0.3", "fd66::3"];
 
 /// Makes the devices of a stack on an interface, and gives the last one addresses; returns its name.
 fn stack(network: &Network, side: &str, interface: &str, tags: Stack, addresses: [&str; 2]) -> String {
@@ -187,6 +193,58 @@ fn take_part(network: &Network, interfaces: &str) -> Outcome {
         assert!(answers(network, to), "{to} does not answer without a gateway");
     }
     Ok(())
+}
+
+/// The kernel's own WireGuard decides which addresses a peer has; the gateway sees what comes out of it.
+fn wireguard_leads_to_the_gateway() -> Outcome {
+    let network = Network::new();
+    lead_through_wireguard(&network);
+    let mut gateway = network.gateway("wg0,wan0", "tcx")?;
+    gateway.command(APPLY)?;
+    for (to, client) in TARGETS.into_iter().zip(TUNNEL_CLIENT) {
+        network.assert_intercepted(to, client);
+    }
+    network.assert_rest_open();
+    let steered = gateway.counter("steered_new");
+    for (to, other) in TARGETS.into_iter().zip(TUNNEL_OTHER) {
+        let error = network.connect_as("c", other, to, 22).expect_err(to);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{to} from {other}: {error}");
+    }
+    assert_eq!(gateway.counter("steered_new"), steered);
+    gateway.kill();
+    network.assert_targets_closed();
+    network.assert_rest_open();
+    Ok(())
+}
+
+/// Leads the client's way to the server through a tunnel to the gateway, of which it is a peer.
+fn lead_through_wireguard(network: &Network) {
+    let key = |side: &str| network.log().with_file_name(format!("{side}.key"));
+    let public = |side: &str| {
+        let file = key(side).display().to_string();
+        network.ip(side, "link add wg0 type wireguard");
+        network.shell(side, &format!("umask 077; wg genkey >{file}; wg pubkey <{file}")).trim().to_owned()
+    };
+    let (client, gateway) = (public("c"), public("g"));
+    let [v4, v6] = TUNNEL_CLIENT;
+    for (side, addresses, peer) in [
+        ("g", TUNNEL_GATEWAY, format!("{client} allowed-ips {v4}/32,{v6}/128")),
+        ("c", TUNNEL_CLIENT, format!("{gateway} allowed-ips 0.0.0.0/0,::/0 endpoint {}:51820", ROUTER[0])),
+    ] {
+        let own = key(side).display().to_string();
+        network.shell(side, &format!("wg set wg0 listen-port 51820 private-key {own} peer {peer}"));
+        let [v4, v6] = addresses;
+        network.ip(side, &format!("addr add {v4}/24 dev wg0"));
+        network.ip(side, &format!("addr add {v6}/64 dev wg0 nodad"));
+        network.ip(side, "link set wg0 up");
+    }
+    for (servers, client) in ["10.77.2.0/24", "fd77:2::/64"].iter().zip(TUNNEL_CLIENT) {
+        network.ip("c", &format!("route replace {servers} dev wg0 src {client}"));
+    }
+    for other in TUNNEL_OTHER {
+        network.ip("c", &format!("addr add {other} dev lo"));
+    }
+    wait_for(|| OPEN.iter().all(|to| answers(network, to)), "way through the tunnel");
 }
 
 /// Sends bulk to the server, which sends it back.

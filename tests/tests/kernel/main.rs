@@ -2,7 +2,7 @@
 //!
 //! `verdicts` runs single frames through the TC program by `BPF_PROG_TEST_RUN`; `steering` sends
 //! real traffic through network namespaces of its own, `interfaces` makes
-//! interfaces anew, `tags` sends raw frames, and `fast_path` compares with plain forwarding. Without root, or without the object file
+//! interfaces anew, `tags` sends raw frames, `bare` packets without frames, and `fast_path` compares with plain forwarding. Without root, or without the object file
 //! that `cargo xtask build` makes, every test fails and says why.
 //!
 //! The steering tests need a gateway process that they can kill: this program again, in the role
@@ -19,6 +19,7 @@
     reason = "a test program: a step that fails is a test that fails"
 )]
 
+mod bare;
 mod cards;
 mod devices;
 mod fast_path;
@@ -63,6 +64,9 @@ const IN_MACHINES: &[&str] = &[
     "vlan_devices_lead_to_the_gateway_by_clsact",
     "vlan_device_is_asked_for_its_sources",
     "vlan_devices_take_part_in_the_generic_fast_path",
+    "packets_without_frames_are_steered",
+    "packets_without_frames_are_steered_by_clsact",
+    "wireguard_packets_without_frames_are_steered",
     "network_cards_steer_and_have_a_native_fast_path",
 ];
 
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         .chain(tags::TESTS)
         .chain(paths::TESTS)
         .chain(rules::TESTS)
+        .chain(bare::TESTS)
         .chain(fast_path::TESTS);
     let machine = env::var("PORTREEVE_VIRTUAL_MACHINE").ok();
     let of_machines = if machine.is_some() { devices::TESTS } else { &[] };

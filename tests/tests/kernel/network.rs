@@ -23,7 +23,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use portreeve::datapath;
 use portreeve_core::config::daemon::DatapathConfig;
 use portreeve_tests::wire::Wire;
-use portreeve_tests::{Netns, deadline};
+use portreeve_tests::{Netns, deadline, tun};
 use tempfile::TempDir;
 
 use crate::cards::Cards;
@@ -45,8 +45,15 @@ const CLOSED_AFTER: Duration = Duration::from_millis(1500);
 pub(crate) struct Network {
     prefix: String,
     directory: TempDir,
-    /// Instead of veth devices.
-    cards: Option<Cards>,
+    joints: Joints,
+}
+
+/// What joins the hosts to the gateway.
+enum Joints {
+    Veth,
+    Cards(Cards),
+    /// TUN devices, whose packets have no header of a link.
+    Tun,
 }
 
 /// A gateway process; killed when dropped.
@@ -60,18 +67,23 @@ pub(crate) struct Gateway {
 
 impl Network {
     pub(crate) fn new() -> Self {
-        Self::joined_by(None)
+        Self::joined_by(Joints::Veth)
     }
 
     /// Of the network cards of a virtual machine.
     pub(crate) fn with_cards() -> Self {
-        Self::joined_by(Some(Cards::take()))
+        Self::joined_by(Joints::Cards(Cards::take()))
     }
 
-    fn joined_by(cards: Option<Cards>) -> Self {
+    /// Of packets without a header of a link.
+    pub(crate) fn without_frames() -> Self {
+        Self::joined_by(Joints::Tun)
+    }
+
+    fn joined_by(joints: Joints) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("ptk{}x{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let network = Self { prefix, directory: TempDir::new().unwrap(), cards };
+        let network = Self { prefix, directory: TempDir::new().unwrap(), joints };
         fs::create_dir(network.bpffs()).unwrap();
         mount(Some("bpf"), &network.bpffs(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
         network.build();
@@ -272,17 +284,24 @@ impl Network {
     fn link(&self, side: &str, addrs: [&str; 2], gateway: &str, gateway_addrs: [&str; 2]) {
         let netns = format!("{}{side}", self.prefix);
         let device = gateway.split(' ').next().unwrap();
-        if let Some(cards) = &self.cards {
-            cards.plug(side, "eth0", &netns);
-            cards.plug("g", device, &format!("{}g", self.prefix));
-        } else {
-            self.ip("g", &format!("link add {gateway} type veth peer name eth0 netns {netns}"));
+        match &self.joints {
+            Joints::Cards(cards) => {
+                cards.plug(side, "eth0", &netns);
+                cards.plug("g", device, &format!("{}g", self.prefix));
+            }
+            Joints::Tun => tun::join([(&self.side(side), "eth0"), (&self.side("g"), device)]).unwrap(),
+            Joints::Veth => {
+                self.ip("g", &format!("link add {gateway} type veth peer name eth0 netns {netns}"));
+            }
         }
         for (side, device, addrs) in [(side, "eth0", addrs), ("g", device, gateway_addrs)] {
             let [v4, v6] = addrs;
             self.ip(side, &format!("addr add {v4}/24 dev {device}"));
             self.ip(side, &format!("addr add {v6}/64 dev {device} nodad"));
-            self.shell(side, &format!("ethtool -K {device} tx off gro on >/dev/null"));
+            // What nobody computes sums for has them from the start.
+            if !matches!(self.joints, Joints::Tun) {
+                self.shell(side, &format!("ethtool -K {device} tx off gro on >/dev/null"));
+            }
             self.ip(side, &format!("link set {device} up"));
         }
     }
@@ -330,7 +349,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if let Some(cards) = &self.cards {
+        if let Joints::Cards(cards) = &self.joints {
             cards.give_back(&self.prefix);
         }
         for side in ["c", "g", "s", "d"].into_iter().filter(|side| self.netns(side).exists()) {

@@ -10,7 +10,7 @@ use portreeve_ebpf::fast_path::{
 };
 
 use super::super::master::Master;
-use super::super::netlink::{self, ask_generic, attribute, find, number, values};
+use super::super::netlink::{self, ask_generic, attribute, find, is_kind, number, values};
 use super::super::preflight::sysctl;
 use super::error::FastPathError;
 
@@ -29,11 +29,12 @@ impl Device {
     pub(super) fn find(interface: &str) -> Result<Option<Self>, FastPathError> {
         let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
         let failed = |source| FastPathError::Device { interface: interface.to_owned(), source };
+        let without_frames = || FastPathError::WithoutFrames { interface: interface.to_owned() };
         match netlink::link(index) {
             Ok(attributes) => Ok(Some(Self {
                 has_master: Master::of(&attributes).is_some(),
                 is_veth: is_kind(&attributes, b"veth\0"),
-                ..Self::new(index, mac(&attributes).map_err(failed)?)
+                ..Self::new(index, mac(&attributes).ok_or_else(without_frames)?)
             })),
             // Gone while it was looked at.
             Err(_) if if_nametoindex(interface).is_err() => Ok(None),
@@ -111,20 +112,11 @@ impl Device {
     }
 }
 
-/// Hardware address.
-fn mac(attributes: &[u8]) -> io::Result<[u8; 6]> {
+/// Hardware address; devices without Ethernet frames have none of that length.
+fn mac(attributes: &[u8]) -> Option<[u8; 6]> {
     /// `IFLA_ADDRESS`.
     const ADDRESS: u16 = 1;
-    let mac = find(attributes, ADDRESS).and_then(|address| address.try_into().ok());
-    Ok(mac.ok_or(io::ErrorKind::InvalidData)?)
-}
-
-/// Whether a link is of the kind that `ip link` calls by this name, which ends with a zero.
-pub(super) fn is_kind(attributes: &[u8], name: &[u8]) -> bool {
-    /// `IFLA_LINKINFO`, and in it `IFLA_INFO_KIND`.
-    const LINK_INFO: u16 = 18;
-    const KIND: u16 = 1;
-    find(attributes, LINK_INFO).and_then(|info| find(info, KIND)) == Some(name)
+    find(attributes, ADDRESS)?.try_into().ok()
 }
 
 /// Features: `rx-vlan-offload`, by the kernel's name, and the same for tags of 802.1ad.

@@ -41,6 +41,12 @@ pub enum FastPathError {
         /// Why.
         source: io::Error,
     },
+    /// The interface has no Ethernet frames.
+    #[error("interface {interface} has no Ethernet frames; take it out of datapath.fast_path")]
+    WithoutFrames {
+        /// The interface.
+        interface: String,
+    },
     /// The VLAN devices could not be read.
     #[error("cannot ask for the VLAN devices of the host")]
     Vlans(#[source] io::Error),

@@ -15,8 +15,8 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use super::super::DatapathError;
 use super::super::master::Master;
-use super::super::netlink::{ask, find, number};
-use super::device::{Device, is_kind};
+use super::super::netlink::{ask, find, is_kind, number};
+use super::device::Device;
 use super::error::FastPathError;
 
 /// Bytes of `struct ifinfomsg`: family and kind, then as words the index, the flags, and what changed.

@@ -175,6 +175,9 @@ pub(super) fn is_refused_on_devices_that_mislead() -> Outcome {
     assert!(error.contains("wan0 cannot send frames"), "{error}");
     wait_for_none_attached(&network);
     network.shell("s", "ethtool -K eth0 gro on");
+    network.ip("g", "tuntap add mode tun name tun0");
+    let error = refusal(&network, "lan.10:generic,tun0:generic");
+    assert!(error.contains("tun0 has no Ethernet frames"), "{error}");
     network.ip("g", "link add br0 type bridge");
     network.ip("g", "link set wan0 master br0");
     let error = refusal(&network, NATIVE);
