@@ -1,10 +1,11 @@
 //! The certificate authority: signs what a [`CertificateSpec`] says, and nothing else.
 //!
-//! The signing key stays in [`key`]. Every certificate is for a fresh key that lives as long as one
+//! The signing key stays in [`key`], sealed to a TPM where there is one ([`sealed`]). Every certificate is for a fresh key that lives as long as one
 //! log-in; nothing here decides who gets one. Certificates for host keys have another CA, [`host`].
 
 pub mod host;
 pub mod key;
+pub mod sealed;
 
 use portreeve_core::certificate::CertificateSpec;
 use ssh_key::certificate::{Builder, CertType};

@@ -1,7 +1,7 @@
 //! Files that hold secrets: private, or refused.
 //!
 //! Invariant: a secret is read only from a regular file that nobody but its owner can read, and
-//! written only to a file that did not exist before.
+//! written only to a file that did not exist before, or in place of one in a single step.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -90,6 +90,24 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
     })
 }
 
+/// Writes a secret as [`write_new`] does, in place of what is there, in one step.
+///
+/// # Errors
+/// [`SecretFileError::Io`]; what was there stays then.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
+    let failed = |source| SecretFileError::Io { action: "replace", path: path.to_owned(), source };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let next = path.with_file_name(name);
+    match std::fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        // What a cut has left, or nothing.
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&next, bytes)?;
+    std::fs::rename(&next, path).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -114,5 +132,9 @@ mod tests {
         write_new(&path, b"first").unwrap();
         assert!(matches!(write_new(&path, b"second"), Err(SecretFileError::Exists { .. })));
         assert_eq!(read(&path).unwrap().as_slice(), b"first");
+        std::fs::write(dir.path().join("key.new"), "half a").unwrap();
+        replace(&path, b"second").unwrap();
+        assert_eq!(read(&path).unwrap().as_slice(), b"second");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

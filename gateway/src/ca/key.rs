@@ -18,11 +18,14 @@ use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, PrivateKey, PublicKey,
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::sealed;
 use crate::secret_file::{self, SecretFileError};
 
 const CA_KEY_FILE: &str = "ca_key";
 const HOST_CA_KEY_FILE: &str = "host_ca_key";
 const ACCOUNT_SECRET_FILE: &str = "account_secret";
+/// All of them.
+pub(super) const FILES: [&str; 3] = [CA_KEY_FILE, HOST_CA_KEY_FILE, ACCOUNT_SECRET_FILE];
 
 /// The verb that makes CA key and account secret.
 const INIT: &str = "init";
@@ -54,6 +57,12 @@ pub enum AccountKeyError {
         verb: &'static str,
         /// The state directory.
         state_dir: PathBuf,
+    },
+    /// A key is sealed to the TPM, and was not opened.
+    #[error("{path} is sealed to the TPM and was not opened: `portreeve ca unseal` says why")]
+    NotOpened {
+        /// The file.
+        path: PathBuf,
     },
     /// A file exists, but holds something else.
     #[error("{path} holds no {expected}")]
@@ -231,15 +240,33 @@ pub fn init(state_dir: &Path, algorithm: CaAlgorithm) -> Result<CaKey, AccountKe
             return Err(SecretFileError::Exists { path }.into());
         }
     }
-    let (key, pem) = CaKey::generate(algorithm, "portreeve user CA")?;
-    let secret = Zeroizing::new(rand::random::<[u8; 32]>());
+    let NewAccount { key, ca, secret } = generate(algorithm)?;
     let secret_file = state_dir.join(ACCOUNT_SECRET_FILE);
-    secret_file::write_new(&secret_file, hex::encode(*secret).as_bytes())?;
-    secret_file::write_new(&state_dir.join(CA_KEY_FILE), pem.as_bytes()).inspect_err(|_| {
+    secret_file::write_new(&secret_file, secret.as_bytes())?;
+    secret_file::write_new(&state_dir.join(CA_KEY_FILE), ca.as_bytes()).inspect_err(|_| {
         // The next try must not find half an account. A file that stays is named by it.
         fs::remove_file(&secret_file).ok();
     })?;
     Ok(key)
+}
+
+/// Keys of a new account, which are nowhere yet, and what their files are to hold.
+pub struct NewAccount {
+    key: CaKey,
+    /// The text of `ca_key`.
+    pub ca: Zeroizing<String>,
+    /// The text of `account_secret`.
+    pub secret: Zeroizing<String>,
+}
+
+/// Makes the keys of a new account.
+///
+/// # Errors
+/// [`AccountKeyError::Generate`] or [`AccountKeyError::Unusable`].
+pub fn generate(algorithm: CaAlgorithm) -> Result<NewAccount, AccountKeyError> {
+    let (key, ca) = CaKey::generate(algorithm, "portreeve user CA")?;
+    let secret = Zeroizing::new(rand::random::<[u8; 32]>());
+    Ok(NewAccount { key, ca, secret: Zeroizing::new(hex::encode(*secret)) })
 }
 
 fn make_state_dir(state_dir: &Path) -> Result<(), AccountKeyError> {
@@ -254,6 +281,9 @@ fn read_secret(
 ) -> Result<Zeroizing<Vec<u8>>, AccountKeyError> {
     secret_file::read(path).map_err(|error| match &error {
         SecretFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            if sealed::is_sealed(path) {
+                return AccountKeyError::NotOpened { path: path.to_owned() };
+            }
             AccountKeyError::Missing { path: path.to_owned(), verb, state_dir: state_dir.to_owned() }
         }
         SecretFileError::Exposed { .. }

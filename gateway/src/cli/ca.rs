@@ -1,12 +1,15 @@
 //! `portreeve ca`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use ssh_key::{HashAlg, PublicKey};
 
 use super::{StateDirArg, print};
 use crate::ca::key::{self, CaAlgorithm, CaKey, HostCaKey};
+use crate::ca::sealed::Tpm;
 
 /// The verbs of `portreeve ca`.
 #[derive(Debug, clap::Subcommand)]
@@ -48,6 +51,27 @@ Example, on a user's machine:
         #[command(flatten)]
         state: StateDirArg,
     },
+    /// Seal both CA keys and the account secret to this machine's TPM, in place of those that are there
+    #[command(after_help = "\
+Only this TPM opens them again, and only while Secure Boot and its keys are as they are now (PCR 7). Keep a copy of
+the keys elsewhere. From the next start on portreeve-unseal.service opens them before the gateway starts.")]
+    Seal {
+        #[command(flatten)]
+        state: StateDirArg,
+        /// Where the keys are now, if not in the state directory: in memory, as below /run, so that no disk has seen them
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
+    /// Have the TPM open what it has sealed, until the machine is off
+    Unseal {
+        #[command(flatten)]
+        state: StateDirArg,
+    },
+}
+
+#[derive(Serialize)]
+struct KeysReport<'a> {
+    keys: &'a [&'a str],
 }
 
 #[derive(Serialize)]
@@ -72,9 +96,31 @@ impl CaCommand {
                 let users = CaKey::load(&state.state_dir)?;
                 print_host_ca(HostCaKey::load(&state.state_dir, &users)?.public_key(), json)?;
             }
+            Self::Seal { state, from } => {
+                let tpm = Tpm::of_this_machine()
+                    .context("systemd finds no TPM that it can use: `systemd-creds has-tpm2`")?;
+                let from = from.unwrap_or_else(|| state.state_dir.clone());
+                let sealed = tpm.seal_all(&from, &state.state_dir)?;
+                ensure!(!sealed.is_empty(), "no key in {}", from.display());
+                print_keys("sealed", &sealed, json)?;
+            }
+            Self::Unseal { state } => {
+                let opened = Tpm::default().open_all(&state.state_dir)?;
+                print_keys("opened", &opened.iter().map(String::as_str).collect::<Vec<_>>(), json)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn print_keys(done: &str, keys: &[&str], json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(print::json(&KeysReport { keys })?);
+    }
+    Ok(print::line(&format!(
+        "{done}: {}",
+        if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
+    ))?)
 }
 
 fn print_user_ca(key: &PublicKey, json: bool) -> anyhow::Result<()> {
