@@ -3,12 +3,14 @@
 //! What is written once makes the gateway (`/etc/portreeve`, keys in the state directory), and belongs to the operator
 //! from then on; what the host needs is made anew below `/run` at every start. Invariants: nothing is written before the
 //! whole seed has been read; the kept seed is written last, so that a first start that was cut begins anew; keys that
-//! are there are never replaced. Deliberately absent: applying. The machine's own services read the files, and its
+//! are there are never replaced, and with a TPM they are never on the disk in clear. Deliberately absent: applying. The machine's own services read the files, and its
 //! unit switches forwarding on when all of this has gone well.
 
 mod accounts;
 mod volumes;
+mod wireguard;
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -19,6 +21,7 @@ use portreeve_core::config::seed::{self, File, Keys, Seed};
 use thiserror::Error;
 
 use crate::ca::key::{self, AccountKeyError, CaAlgorithm};
+use crate::ca::sealed::{SealError, Tpm};
 use crate::secret_file::{self, SecretFileError};
 
 /// Where the seed is kept.
@@ -40,6 +43,9 @@ pub enum ProvisionError {
     /// A key of the seed cannot be written.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
+    /// A key cannot be sealed.
+    #[error("{0}: to keep keys in plain files, switch the TPM off in the firmware's settings")]
+    Seal(#[from] SealError),
     /// The operating system refused.
     #[error("cannot {action} {path}")]
     Io {
@@ -49,6 +55,12 @@ pub enum ProvisionError {
         path: PathBuf,
         /// The reason.
         source: io::Error,
+    },
+    /// A key of WireGuard is none, or none can be made.
+    #[error("the private key of WireGuard interface {interface} cannot be made or used")]
+    WireGuard {
+        /// Its name.
+        interface: String,
     },
     /// Several volumes hold a seed, or one holds none.
     #[error("{0}")]
@@ -73,6 +85,8 @@ pub struct Provisioning {
     pub root: PathBuf,
     /// A seed to use in place of the kept one, and of those on volumes.
     pub seed: Option<PathBuf>,
+    /// What keys of a first start are sealed to.
+    pub tpm: Option<Tpm>,
 }
 
 impl Provisioning {
@@ -87,8 +101,23 @@ impl Provisioning {
             self.keep(&seed)?;
         }
         let passwords = accounts::files(&self.root, seed.account.as_ref())?;
-        self.write_host(seed.host_files().into_iter().chain(passwords).collect())?;
+        let keys = wireguard::keys(&self.path(STATE_DIR), &seed)?;
+        self.write_host(seed.host_files(&keys).into_iter().chain(passwords).collect())?;
         Ok(if is_new { Outcome::First(name) } else { Outcome::Again })
+    }
+
+    /// The public keys of WireGuard interfaces, by their names; none before the machine was set up.
+    ///
+    /// # Errors
+    /// [`ProvisionError`], when the kept seed cannot be used or a key cannot be read.
+    pub fn public_keys(&self) -> Result<BTreeMap<String, String>, ProvisionError> {
+        let kept = self.path(KEPT);
+        if !kept.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let seed = seed::load(&read(&kept)?, &kept.display().to_string())?;
+        let keys = wireguard::keys(&self.path(STATE_DIR), &seed)?;
+        keys.into_iter().map(|(name, key)| wireguard::public(&name, &key).map(|key| (name, key))).collect()
     }
 
     /// The name and text of the seed, and whether it is new.
@@ -109,8 +138,32 @@ impl Provisioning {
         for file in seed.gateway_files() {
             self.write(file)?;
         }
-        make_keys(&self.path(STATE_DIR), seed.keys.as_ref())?;
+        self.make_keys(&self.path(STATE_DIR), seed.keys.as_ref())?;
         self.write(&File { path: KEPT.to_owned(), mode: 0o600, text: seed.kept().to_owned() })
+    }
+
+    /// Keys of the seed, or new ones; those that are there stay. Of new ones the CA key is the last.
+    fn make_keys(&self, state_dir: &Path, given: Option<&Keys>) -> Result<(), ProvisionError> {
+        // A link to a sealed key that is not opened leads nowhere.
+        let there = |name: &str| state_dir.join(name).symlink_metadata().is_ok();
+        make_dir(state_dir, 0o700)?;
+        let made = if given.is_none() && !there("ca_key") {
+            Some(key::generate(CaAlgorithm::default())?)
+        } else {
+            None
+        };
+        let made = made.iter().flat_map(|made| [("account_secret", &*made.secret), ("ca_key", &*made.ca)]);
+        let given = given.into_iter().flat_map(|keys| {
+            let host_ca = keys.host_ca.as_ref().map(|key| ("host_ca_key", key));
+            [("account_secret", &keys.account_secret), ("ca_key", &keys.ca)].into_iter().chain(host_ca)
+        });
+        for (name, text) in made.chain(given).filter(|(name, _)| !there(name)) {
+            match &self.tpm {
+                Some(tpm) => tpm.seal(state_dir, name, text.as_bytes())?,
+                None => secret_file::write_new(&state_dir.join(name), text.as_bytes())?,
+            }
+        }
+        Ok(())
     }
 
     /// Writes what the host needs, in place of what an earlier run wrote.
@@ -165,32 +218,10 @@ impl Provisioning {
     }
 }
 
-/// Keys of the seed, or new ones; those that are there stay.
-fn make_keys(state_dir: &Path, given: Option<&Keys>) -> Result<(), ProvisionError> {
-    let there = |name: &str| state_dir.join(name).exists();
-    let Some(keys) = given else {
-        if !there("ca_key") && !there("account_secret") {
-            key::init(state_dir, CaAlgorithm::default())?;
-        }
-        return Ok(());
-    };
-    make_dir(state_dir, 0o700)?;
-    let files = [
-        ("ca_key", Some(&keys.ca)),
-        ("account_secret", Some(&keys.account_secret)),
-        ("host_ca_key", keys.host_ca.as_ref()),
-    ];
-    for (name, text) in files {
-        if let Some(text) = text.filter(|_| !there(name)) {
-            secret_file::write_new(&state_dir.join(name), text.as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes a directory and what is above it, with these permissions whatever the umask; one that is there stays as it is.
 fn make_dir(path: &Path, mode: u32) -> Result<(), ProvisionError> {
-    if path.is_dir() {
+    // Above the first part of a relative path stands nothing: it is in the directory that the process is in.
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     if let Some(above) = path.parent() {

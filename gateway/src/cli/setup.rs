@@ -17,8 +17,9 @@ use portreeve_core::config::seed;
 use sha_crypt::{PasswordHasher as _, ShaCrypt};
 use zeroize::Zeroizing;
 
-use self::dialogue::Dialogue;
+use self::dialogue::{Dialogue, ask_password};
 use super::print;
+use crate::ca::sealed::Tpm;
 use crate::provision::Provisioning;
 use crate::secret_file;
 
@@ -61,7 +62,8 @@ impl SetupArgs {
         }
         let path = PathBuf::from(WRITTEN);
         secret_file::write_new(&path, text.as_bytes())?;
-        let made = Provisioning { root: "/".into(), seed: Some(path.clone()) }.run();
+        let made =
+            Provisioning { root: "/".into(), seed: Some(path.clone()), tpm: Tpm::of_this_machine() }.run();
         fs::remove_file(&path).with_context(|| format!("cannot remove {WRITTEN}"))?;
         made?;
         print::line("the machine is set up: restart it (systemctl reboot)")?;
@@ -80,19 +82,24 @@ fn interfaces() -> Vec<String> {
 }
 
 /// The hash of what is typed, without showing it.
-fn read_password(input: &mut io::StdinLock<'static>) -> io::Result<String> {
+fn read_password(
+    input: &mut io::StdinLock<'static>,
+    output: &mut io::StdoutLock<'static>,
+) -> io::Result<String> {
     let terminal = tcgetattr(stdin().as_fd()).ok();
     if let Some(shown) = &terminal {
         let mut hidden = shown.clone();
         hidden.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(stdin().as_fd(), SetArg::TCSAFLUSH, &hidden)?;
+        tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, &hidden)?;
     }
     let mut line = Zeroizing::new(String::new());
-    let read = input.read_line(&mut line);
+    let read = ask_password(output).and_then(|()| input.read_line(&mut line));
     if let Some(shown) = &terminal {
-        tcsetattr(stdin().as_fd(), SetArg::TCSAFLUSH, shown)?;
+        tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, shown)?;
     }
-    read?;
+    if read? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     hash(line.trim_end_matches('\n'))
 }
 

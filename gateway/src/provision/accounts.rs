@@ -1,9 +1,10 @@
 //! The machine's accounts with that of a seed.
 //!
 //! The root file system is read-only: the account's lines go into copies below `/run`, which mount units lay over the
-//! files.
+//! files. A directory that has none is no machine, but where somebody looks at what a seed makes.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use portreeve_core::config::seed::{Account, File};
@@ -21,11 +22,10 @@ pub(super) fn files(root: &Path, account: Option<&Account>) -> Result<Vec<File>,
     let mut files = Vec::new();
     for (file, mode, line) in lines {
         let path = root.join("etc").join(file);
-        let before = fs::read_to_string(&path).map_err(|source| ProvisionError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        })?;
+        let before = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            before => before.map_err(|source| ProvisionError::Io { action: "read", path, source })?,
+        };
         files.push(File {
             path: format!("/run/portreeve/{file}"),
             mode,

@@ -22,7 +22,7 @@ fn machine(seed: &str) -> (tempfile::TempDir, Provisioning) {
     fs::write(root.join("etc/shadow"), "root:*:1::::::\n").unwrap();
     let path = dir.path().join("seed.toml");
     fs::write(&path, seed).unwrap();
-    (dir, Provisioning { root, seed: Some(path) })
+    (dir, Provisioning { root, seed: Some(path), tpm: None })
 }
 
 fn later(first: &Provisioning) -> Provisioning {
@@ -51,6 +51,20 @@ fn the_first_start_writes_all_and_later_ones_what_the_host_needs() {
         "targets = [] # mine\n"
     );
     assert_eq!(fs::read(first.path("/var/lib/portreeve/ca_key")).unwrap(), ca);
+}
+
+#[test]
+fn a_root_may_be_relative_and_need_not_be_there() {
+    let (_dir, first) =
+        machine(&text("[break_glass]\naccount = \"keeper\"\npassword = \"$6$salt$0123456789abcdef\"\n"));
+    // Made where tests run, removed when the test ends.
+    let place = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
+    fs::remove_dir(place.path()).unwrap();
+    let relative = Provisioning { root: place.path().file_name().unwrap().into(), ..first };
+    relative.run().unwrap();
+    assert!(place.path().join("etc/portreeve/seed.toml").exists());
+    let passwd = fs::read_to_string(place.path().join("run/portreeve/passwd")).unwrap();
+    assert_eq!(passwd, "keeper:x:0:0:break-glass:/:/bin/bash\n");
 }
 
 #[test]
@@ -86,4 +100,26 @@ fn keys_of_the_seed_are_used_and_not_kept_with_it() {
     assert_eq!(fs::read_to_string(first.path("/var/lib/portreeve/ca_key")).unwrap(), "PEM");
     assert!(!fs::read_to_string(first.path(KEPT)).unwrap().contains("PEM"));
     assert_eq!(later(&first).run().unwrap(), Outcome::Again, "what is kept is a seed");
+}
+
+#[test]
+fn a_key_of_wireguard_is_made_once_and_handed_to_networkd_alone() {
+    let tunnel = "[[interfaces]]\nname = \"wg0\"\nwireguard.listen_port = 51820\n";
+    let (_dir, first) = machine(&text(tunnel));
+    assert!(later(&first).public_keys().unwrap().is_empty());
+    first.run().unwrap();
+    let kept = first.path("/var/lib/portreeve/wireguard/wg0.key");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&kept), mode(kept.parent().unwrap())), (0o600, 0o700));
+    let key = fs::read_to_string(&kept).unwrap();
+    assert_eq!(key.len(), 44);
+    fs::remove_dir_all(first.path("/run")).unwrap();
+    later(&first).run().unwrap();
+    let credential = first.path("/run/credstore/network.wireguard.private.20-wg0");
+    assert_eq!((fs::read_to_string(&credential).unwrap(), mode(&credential)), (key.clone(), 0o600));
+    let device = fs::read_to_string(first.path("/run/systemd/network/20-wg0.netdev")).unwrap();
+    assert!(!device.contains(&key), "{device}");
+    let public = later(&first).public_keys().unwrap();
+    assert_eq!(public.keys().collect::<Vec<_>>(), ["wg0"]);
+    assert_ne!(public["wg0"], key);
 }

@@ -5,8 +5,8 @@ use std::io::{self, BufRead, Write};
 use portreeve_core::config::seed::answers::{Addressed, Answers};
 use portreeve_core::envelope::RecipientPrivateKey;
 
-/// Reads what must not be shown.
-type Secret<R> = fn(&mut R) -> io::Result<String>;
+/// Reads what must not be shown; it is asked for with [`ask_password`] once nothing that is typed is shown.
+type Secret<R, W> = fn(&mut R, &mut W) -> io::Result<String>;
 
 /// A conversation with whoever sets the machine up.
 pub(super) struct Dialogue<R, W> {
@@ -14,11 +14,11 @@ pub(super) struct Dialogue<R, W> {
     output: W,
     /// Network cards of the machine.
     cards: Vec<String>,
-    secret: Secret<R>,
+    secret: Secret<R, W>,
 }
 
 impl<R: BufRead, W: Write> Dialogue<R, W> {
-    pub(super) fn new(input: R, output: W, cards: Vec<String>, secret: Secret<R>) -> Self {
+    pub(super) fn new(input: R, output: W, cards: Vec<String>, secret: Secret<R, W>) -> Self {
         Self { input, output, cards, secret }
     }
 
@@ -63,9 +63,7 @@ impl<R: BufRead, W: Write> Dialogue<R, W> {
             return Ok(None);
         }
         loop {
-            write!(self.output, "Its password: ")?;
-            self.output.flush()?;
-            match (self.secret)(&mut self.input) {
+            match (self.secret)(&mut self.input, &mut self.output) {
                 Ok(hash) => {
                     self.say("")?;
                     return Ok(Some((name, hash)));
@@ -141,6 +139,12 @@ impl<R: BufRead, W: Write> Dialogue<R, W> {
     }
 }
 
+/// Asks for the password of the account.
+pub(super) fn ask_password(output: &mut impl Write) -> io::Result<()> {
+    write!(output, "Its password: ")?;
+    output.flush()
+}
+
 #[cfg(test)]
 mod tests {
     use portreeve_core::config::seed;
@@ -150,7 +154,7 @@ mod tests {
     fn asked(input: &str) -> (io::Result<Answers>, String) {
         let mut output = Vec::new();
         let cards = vec!["lan0".to_owned(), "wan0".to_owned()];
-        let secret = |_: &mut &[u8]| Ok("$6$salt$0123456789abcdef".to_owned());
+        let secret = |_: &mut &[u8], _: &mut _| Ok("$6$salt$0123456789abcdef".to_owned());
         let answers = Dialogue::new(input.as_bytes(), &mut output, cards, secret).answers();
         (answers, String::from_utf8(output).unwrap())
     }
@@ -176,7 +180,7 @@ mod tests {
     fn an_input_that_ends_is_an_error_and_the_hash_is_not_shown() {
         assert!(asked("gw7\n").0.is_err());
         let mut output = Vec::new();
-        let mut dialogue = Dialogue::new(&b"yes\n"[..], &mut output, Vec::new(), |_| Ok(String::new()));
+        let mut dialogue = Dialogue::new(&b"yes\n"[..], &mut output, Vec::new(), |_, _| Ok(String::new()));
         assert!(dialogue.agreed("a = 1\npassword = \"$6$\"\n").unwrap());
         drop(dialogue);
         assert!(!String::from_utf8(output).unwrap().contains("$6$"));

@@ -148,6 +148,8 @@ fn texts<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::config::seed;
 
@@ -174,7 +176,11 @@ mod tests {
         assert!(text.starts_with(MARK));
         let read = seed::load(&text, "seed").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
         assert_eq!(read.account.as_ref().map(|account| account.name.as_str()), Some("keeper"));
-        let wan = read.host_files().into_iter().find(|file| file.path.ends_with("30-wan0.network")).unwrap();
+        let wan = read
+            .host_files(&BTreeMap::new())
+            .into_iter()
+            .find(|file| file.path.ends_with("30-wan0.network"))
+            .unwrap();
         assert!(wan.text.contains("DHCP=yes"), "{}", wan.text);
         let without = Answers { users: Vec::new(), ship: None, account: None, ..answers };
         assert!(seed::load(&without.seed(), "seed").is_ok(), "targets that nobody may reach yet are closed");

@@ -60,11 +60,12 @@ fn source(text: &str) -> Result<IpNet, prefix::PrefixError> {
     text.parse::<IpNet>().map_or_else(|_| prefix::parse(text), |net| Ok(net.trunc()))
 }
 
-/// The commands. Those for the metrics only where these are served; `asked` are interfaces where addresses are given out.
+/// The commands. Those for the metrics only where these are served; `asked` are interfaces where addresses are given out,
+/// `listen` ports of WireGuard.
 pub(super) fn file<'i>(
     firewall: &Firewall,
     metrics_port: Option<u16>,
-    asked: impl Iterator<Item = &'i str>,
+    (asked, listen): (impl Iterator<Item = &'i str>, impl Iterator<Item = u16>),
     targets: &Steered,
 ) -> File {
     let mut text = String::new();
@@ -72,6 +73,9 @@ pub(super) fn file<'i>(
         // Writing to a String cannot fail.
         writeln!(text, "add rule inet portreeve open iifname \"{interface}\" udp dport 67 accept")
             .unwrap_or_default();
+    }
+    for port in listen {
+        admit(&mut text, "udp", port, &[]);
     }
     if let Some(port) = metrics_port.filter(|_| !firewall.metrics_from.is_empty()) {
         admit(&mut text, "tcp", port, &firewall.metrics_from);

@@ -11,6 +11,10 @@ mod host;
 mod network;
 mod networkd;
 mod origin;
+mod peers;
+mod wireguard;
+
+use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
@@ -102,15 +106,22 @@ impl Seed {
         &self.files
     }
 
-    /// The host's files, in directories that are empty after a start.
-    pub fn host_files(&self) -> Vec<File> {
-        let mut files = networkd::files(&self.interfaces, &self.dns);
+    /// WireGuard interfaces, each with its private key where the seed gives it.
+    pub fn wireguard(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.interfaces.iter().filter_map(Interface::wireguard)
+    }
+
+    /// The host's files, in directories that are empty after a start. `made` are the private keys of WireGuard interfaces that
+    /// the seed does not give, by the interfaces' names.
+    pub fn host_files(&self, made: &BTreeMap<String, String>) -> Vec<File> {
+        let mut files = networkd::files(&self.interfaces, &self.dns, made);
         files.push(host::settings(&self.hostname));
         files.push(host::resolver(&self.dns));
         files.push(host::time_servers(&self.ntp));
         let asked = self.interfaces.iter().filter(|interface| interface.dhcp_server);
         let asked = asked.map(|interface| interface.name.as_str());
-        files.push(firewall::file(&self.firewall, self.metrics_port, asked, &self.targets));
+        let listen = self.interfaces.iter().filter_map(Interface::listen_port);
+        files.push(firewall::file(&self.firewall, self.metrics_port, (asked, listen), &self.targets));
         files
     }
 }
@@ -173,15 +184,24 @@ fn gateway(
     root: &Node<'_>,
 ) -> (Option<Rendered>, Vec<super::ConfigError>) {
     let section = |name: &str| table.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
-    let (config, policy) =
-        (with_recipients(section("gateway"), recipients.len()), section("policy").to_string());
+    let (peers, mut policy) = (peers::known(table), section("policy"));
+    let wrong = peers::fill(&mut policy, &peers);
+    let (config, policy) = (with_recipients(section("gateway"), recipients.len()), policy.to_string());
     let origins = origin::Origins::of(root);
-    let mut problems = Vec::new();
+    let mut problems: Vec<_> = wrong.into_iter().map(|problem| origins.error(problem)).collect();
     let read = daemon::load(&config, "");
     let loaded = policy::load(&policy, Format::Toml, "", Generation(1));
     problems.extend(read.as_ref().err().into_iter().flat_map(|errors| origins.errors("gateway", errors)));
     problems.extend(loaded.as_ref().err().into_iter().flat_map(|errors| origins.errors("policy", errors)));
     let (Ok(read), Ok(loaded)) = (read, loaded) else { return (None, problems) };
+    let passes_by = |peer: &&peers::Known| !read.datapath.interfaces.contains(&peer.interface);
+    problems.extend(peers.iter().filter(passes_by).map(|peer| {
+        let message = format!(
+            "who comes in on {:?} is not seen: add it to gateway.datapath.interfaces",
+            peer.interface
+        );
+        origins.error((peer.key.clone(), message))
+    }));
     let mut files: Vec<File> = recipients
         .iter()
         .enumerate()

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::super::reader::{Object, Problems};
 use super::super::tree::Node;
+use super::wireguard::{self, WireGuard};
 use crate::net::interface::InterfaceName;
 
 const KEYS: &[&str] = &[
@@ -16,6 +17,7 @@ const KEYS: &[&str] = &[
     "routes",
     "vlan",
     "bond",
+    "wireguard",
     "router_advertisements",
     "dhcp_server",
     "mtu",
@@ -46,6 +48,21 @@ pub(super) enum Kind {
     Vlan { on: String, id: u16 },
     /// Several cards as one.
     Bond { ports: Vec<String>, mode: &'static str },
+    /// A tunnel to peers.
+    WireGuard(WireGuard),
+}
+
+impl Interface {
+    /// Its name and private key, where it is a WireGuard interface.
+    pub(super) fn wireguard(&self) -> Option<(&str, Option<&str>)> {
+        let Kind::WireGuard(device) = &self.kind else { return None };
+        Some((&self.name, device.private_key.as_ref().map(|key| key.0.as_str())))
+    }
+
+    /// Where peers of WireGuard reach it.
+    pub(super) fn listen_port(&self) -> Option<u16> {
+        if let Kind::WireGuard(device) = &self.kind { Some(device.listen_port) } else { None }
+    }
 }
 
 /// What an interface asks for by DHCP.
@@ -85,7 +102,7 @@ fn check_links(interfaces: &[Interface], nodes: &[Node<'_>], problems: &Problems
     let known = |name: &str| interfaces.iter().any(|interface| interface.name == name);
     for (interface, node) in interfaces.iter().zip(nodes) {
         match &interface.kind {
-            Kind::Card => {}
+            Kind::Card | Kind::WireGuard(_) => {}
             Kind::Vlan { on, .. } if known(on) => {}
             Kind::Vlan { on, .. } => {
                 problems.error(
@@ -108,6 +125,13 @@ fn read_one(node: &Node<'_>, problems: &Problems) -> Option<Interface> {
     let name = object.need("name", "name = \"lan0\"").and_then(|node| interface_name(node, problems));
     let words = [("no", Dhcp::No), ("ipv4", Dhcp::Ipv4), ("ipv6", Dhcp::Ipv6), ("both", Dhcp::Both)];
     let kind = read_kind(&object, problems);
+    if matches!(kind, Some(Kind::WireGuard(_))) {
+        for key in ["mac", "dhcp", "dhcp_server", "router_advertisements"] {
+            if let Some(node) = object.find(key) {
+                problems.error(node, "a WireGuard interface has peers, and no such thing: take it out");
+            }
+        }
+    }
     Some(Interface {
         mac: object.find("mac").and_then(|node| problems.parsed(node, mac)),
         addresses: object
@@ -126,33 +150,35 @@ fn read_one(node: &Node<'_>, problems: &Problems) -> Option<Interface> {
 }
 
 fn read_kind(object: &Object<'_>, problems: &Problems) -> Option<Kind> {
-    match (object.find("vlan"), object.find("bond")) {
-        (Some(node), Some(_)) => {
-            problems.error(node, "an interface is a VLAN or a bond: take one out");
-            None
-        }
-        (Some(node), None) => {
+    match (object.find("vlan"), object.find("bond"), object.find("wireguard")) {
+        (None, None, None) => Some(Kind::Card),
+        (Some(node), None, None) => {
             let vlan = Object::open(node, problems, &["on", "id"])?;
             let on = vlan.need("on", "on = \"lan0\"").and_then(|node| interface_name(node, problems));
             let id = vlan.need("id", "id = 100").and_then(|node| problems.integer(node, 1..=4094));
             Some(Kind::Vlan { on: on?, id: id? })
         }
-        (None, Some(node)) => {
-            const MODES: [(&str, &str); 4] = [
-                ("802.3ad", "802.3ad"),
-                ("active-backup", "active-backup"),
-                ("balance-xor", "balance-xor"),
-                ("balance-rr", "balance-rr"),
-            ];
-            let bond = Object::open(node, problems, &["ports", "mode"])?;
-            let ports = bond.need("ports", "ports = [\"eno1\", \"eno2\"]");
-            let ports =
-                problems.list(ports?).iter().filter_map(|node| interface_name(node, problems)).collect();
-            let mode = bond.find("mode").map_or(Some("802.3ad"), |node| problems.word(node, &MODES));
-            Some(Kind::Bond { ports, mode: mode? })
+        (None, Some(node), None) => read_bond(node, problems),
+        (None, None, Some(node)) => wireguard::read(node, problems).map(Kind::WireGuard),
+        (Some(_), ..) | (None, Some(_), Some(_)) => {
+            problems.error(object.node, "an interface is a VLAN, a bond or WireGuard: leave one of them");
+            None
         }
-        (None, None) => Some(Kind::Card),
     }
+}
+
+fn read_bond(node: &Node<'_>, problems: &Problems) -> Option<Kind> {
+    const MODES: [(&str, &str); 4] = [
+        ("802.3ad", "802.3ad"),
+        ("active-backup", "active-backup"),
+        ("balance-xor", "balance-xor"),
+        ("balance-rr", "balance-rr"),
+    ];
+    let bond = Object::open(node, problems, &["ports", "mode"])?;
+    let ports = bond.need("ports", "ports = [\"eno1\", \"eno2\"]");
+    let ports = problems.list(ports?).iter().filter_map(|node| interface_name(node, problems)).collect();
+    let mode = bond.find("mode").map_or(Some("802.3ad"), |node| problems.word(node, &MODES));
+    Some(Kind::Bond { ports, mode: mode? })
 }
 
 fn read_route(node: &Node<'_>, problems: &Problems) -> Option<Route> {

@@ -1,5 +1,6 @@
 //! Interfaces as files of systemd-networkd (systemd.network(5), systemd.netdev(5), systemd.link(5)).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -8,12 +9,17 @@ use super::network::{Dhcp, Interface, Kind};
 
 const DIR: &str = "/run/systemd/network";
 
-/// All files, for all interfaces.
-pub(super) fn files(interfaces: &[Interface], dns: &[IpAddr]) -> Vec<File> {
-    interfaces.iter().flat_map(|interface| of_interface(interface, interfaces, dns)).collect()
+/// All files, for all interfaces; `made` are private keys of WireGuard that the seed does not give.
+pub(super) fn files(interfaces: &[Interface], dns: &[IpAddr], made: &BTreeMap<String, String>) -> Vec<File> {
+    interfaces.iter().flat_map(|interface| of_interface(interface, interfaces, dns, made)).collect()
 }
 
-fn of_interface(interface: &Interface, all: &[Interface], dns: &[IpAddr]) -> Vec<File> {
+fn of_interface(
+    interface: &Interface,
+    all: &[Interface],
+    dns: &[IpAddr],
+    made: &BTreeMap<String, String>,
+) -> Vec<File> {
     let name = &interface.name;
     let mut files = vec![file(&format!("30-{name}.network"), network(interface, all, dns))];
     if let Some(mac) = &interface.mac {
@@ -25,6 +31,11 @@ fn of_interface(interface: &Interface, all: &[Interface], dns: &[IpAddr]) -> Vec
         Kind::Vlan { id, .. } => {
             let text = format!("[NetDev]\nName={name}\nKind=vlan\n\n[VLAN]\nId={id}\n");
             files.push(file(&format!("20-{name}.netdev"), text));
+        }
+        Kind::WireGuard(device) => {
+            let stem = format!("20-{name}");
+            files.push(file(&format!("{stem}.netdev"), device.device(name, &stem)));
+            files.extend(device.credentials(&stem, made.get(name).map(String::as_str)));
         }
         Kind::Bond { ports, mode } => {
             let text =

@@ -27,6 +27,11 @@ impl Origins {
         moved.collect()
     }
 
+    /// An error at a key of the seed.
+    pub(super) fn error(&self, (key, message): (String, String)) -> ConfigError {
+        ConfigError { line: self.line(&key), key, message }
+    }
+
     /// The line of a key, or of what is around it where the key is missing.
     fn line(&self, key: &str) -> Option<usize> {
         let mut path = key;

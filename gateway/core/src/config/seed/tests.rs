@@ -37,7 +37,7 @@ fn a_small_seed_makes_a_whole_gateway() {
         "/etc/portreeve/portreeve.toml",
         "what makes it a gateway comes last"
     );
-    let host = seed.host_files();
+    let host = seed.host_files(&BTreeMap::new());
     let lan0 = text_of(&host, "/run/systemd/network/30-lan0.network");
     assert!(lan0.contains("Address=192.0.2.1/24\n") && lan0.contains("Address=2001:db8:1::1/64\n"), "{lan0}");
     assert!(lan0.contains("DHCP=no\n") && lan0.contains("IPv6AcceptRA=no\n"), "{lan0}");
@@ -95,7 +95,7 @@ fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
                 [[interfaces]]\nname = \"bond0\"\nbond = { ports = [\"eno1\", \"eno2\"] }\ndhcp = \"both\"\n\
                 [[interfaces]]\nname = \"wan0\"\nmac = \"52:54:00:AA:bb:01\"\ndhcp = \"ipv4\"\n";
     let seed = load(&seed(more), "seed").unwrap();
-    let files = seed.host_files();
+    let files = seed.host_files(&BTreeMap::new());
     let text = |name: &str| text_of(&files, &format!("/run/systemd/network/{name}")).to_owned();
     assert!(text("30-lan0.network").contains("VLAN=lan0.100\n"));
     assert_eq!(text("20-lan0.100.netdev"), "[NetDev]\nName=lan0.100\nKind=vlan\n\n[VLAN]\nId=100\n");
@@ -125,8 +125,11 @@ fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
 #[test]
 fn the_firewall_admits_what_is_named_and_drops_what_would_pass_by_the_gateway() {
     let more = "[firewall]\nmetrics_from = [\"10.7.0.1/16\"]\nopen = [{ port = 179, from = [\"2001:db8::7\"] }, { port = 53, protocol = \"udp\" }]\n";
-    let text = text_of(&load(&seed(more), "seed").unwrap().host_files(), "/run/portreeve/nftables/seed.nft")
-        .to_owned();
+    let text = text_of(
+        &load(&seed(more), "seed").unwrap().host_files(&BTreeMap::new()),
+        "/run/portreeve/nftables/seed.nft",
+    )
+    .to_owned();
     for part in [
         "add rule inet portreeve open ip saddr 10.7.0.0/16 tcp dport 9470 accept",
         "add rule inet portreeve open ip6 saddr 2001:db8::7/128 tcp dport 179 accept",
@@ -138,7 +141,7 @@ fn the_firewall_admits_what_is_named_and_drops_what_would_pass_by_the_gateway() 
     }
     let without = load(&seed("[firewall]\ndrop_forwarded_to_targets = false\n"), "seed").unwrap();
     assert_eq!(
-        text_of(&without.host_files(), "/run/portreeve/nftables/seed.nft"),
+        text_of(&without.host_files(&BTreeMap::new()), "/run/portreeve/nftables/seed.nft"),
         "",
         "the metrics are for nobody"
     );
@@ -160,11 +163,119 @@ fn keys_and_files_are_kept_to_themselves() {
     }
 }
 
+/// The key pairs of RFC 7748 section 6.1, whose private halves nobody else may use.
+const KEYS: [&str; 2] =
+    ["hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=", "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08="];
+
+/// A WireGuard interface with two devices of alice, in a seed that `lan0` is a part of.
+fn tunnel() -> String {
+    let [one, other] = KEYS;
+    let more = format!(
+        "[[interfaces]]\nname = \"wg0\"\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\n[interfaces.wireguard]\nlisten_port = 51820\n\
+         [[interfaces.wireguard.peers]]\nname = \"laptop\"\npublic_key = \"{one}\"\nallowed_ips = [\"10.66.0.2\", \"fd66::2\"]\n\
+         identity = \"Alice@example.com\"\npreshared_key = \"{other}\"\n\
+         [[interfaces.wireguard.peers]]\nname = \"phone\"\npublic_key = \"{other}\"\nallowed_ips = [\"10.66.0.3/32\"]\n\
+         identity = \"alice@example.com\"\nendpoint = \"[2001:db8::7]:51820\"\nkeepalive = 25\n"
+    );
+    let user = "[[policy.identities]]\nemail = \"alice@example.com\"\ngroups = [\"staff\"]\n";
+    format!("{}{user}", seed(&more).replace("interfaces = [\"lan0\"]", "interfaces = [\"lan0\", \"wg0\"]"))
+}
+
+#[test]
+fn a_wireguard_interface_is_a_device_with_its_secrets_apart() {
+    let seed = load(&tunnel(), "seed").unwrap();
+    assert_eq!(seed.wireguard().collect::<Vec<_>>(), [("wg0", None)]);
+    let files = seed.host_files(&BTreeMap::from([("wg0".to_owned(), "made".to_owned())]));
+    let device = text_of(&files, "/run/systemd/network/20-wg0.netdev");
+    for part in [
+        "PrivateKey=@network.wireguard.private.20-wg0\nListenPort=51820\nRouteTable=main\n",
+        "# laptop\n[WireGuardPeer]\n",
+        "PresharedKey=@network.wireguard.preshared.20-wg0.0\nAllowedIPs=10.66.0.2/32\nAllowedIPs=fd66::2/128\n",
+        "Endpoint=[2001:db8::7]:51820\nPersistentKeepalive=25\n",
+    ] {
+        assert!(device.contains(part), "{part}\n{device}");
+    }
+    for (name, text) in [("private.20-wg0", "made"), ("preshared.20-wg0.0", KEYS[1])] {
+        let path = format!("/run/credstore/network.wireguard.{name}");
+        let file = files.iter().find(|file| file.path == path).unwrap();
+        assert_eq!((file.mode, file.text.as_str()), (0o600, text));
+    }
+    assert!(text_of(&files, "/run/systemd/network/30-wg0.network").contains("Address=10.66.0.1/24\n"));
+    let rules = text_of(&files, "/run/portreeve/nftables/seed.nft");
+    assert!(rules.contains("add rule inet portreeve open udp dport 51820 accept\n"), "{rules}");
+}
+
+#[test]
+fn peers_are_identities_on_their_interface_alone() {
+    let identities = |text: &str| {
+        let seed = load(text, "seed").unwrap();
+        let policy: Table = text_of(seed.gateway_files(), "/etc/portreeve/policy.toml").parse().unwrap();
+        let list = |entry: &Value, key: &str| entry.get(key).map(Value::to_string).unwrap_or_default();
+        let entries = policy["identities"].as_array().unwrap().iter();
+        entries.map(|entry| (list(entry, "interfaces"), list(entry, "addresses"))).collect::<Vec<_>>()
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let behind = pair("[\"wg0\"]", "[\"10.66.0.2\", \"fd66::2\", \"10.66.0.3/32\"]");
+    assert_eq!(identities(&tunnel()), std::slice::from_ref(&behind));
+    let at_home =
+        tunnel().replace("groups = [\"staff\"]", "groups = [\"staff\"]\naddresses = [\"192.0.2.10\"]");
+    assert_eq!(identities(&at_home), [pair("", "[\"192.0.2.10\"]"), behind]);
+}
+
+#[test]
+fn wrong_tunnels_are_told_with_their_keys() {
+    let text = tunnel();
+    for (from, to, told) in [
+        ("listen_port = 51820", "", "interfaces[0].wireguard.listen_port: this key is missing"),
+        (
+            "10.66.0.3/32",
+            "10.66.0.2/32",
+            "interfaces[0].wireguard.peers[1]: 10.66.0.2/32 is an address of \"laptop\" already",
+        ),
+        ("10.66.0.3/32", "10.66.0.3/16", "interfaces[0].wireguard.peers[1].allowed_ips[0]: "),
+        ("[2001:db8::7]:51820", "2001:db8::7", "interfaces[0].wireguard.peers[1].endpoint: "),
+        ("keepalive = 25", "keepalive = 0", "interfaces[0].wireguard.peers[1].keepalive: "),
+        (
+            "Alice@example.com",
+            "bob@example.com",
+            "interfaces[0].wireguard.peers[0].identity: no entry of [[policy.identities]]",
+        ),
+        (", \"wg0\"]", "]", "interfaces[0].wireguard.peers[1].identity: who comes in on \"wg0\" is not seen"),
+        (
+            "groups = [\"staff\"]",
+            "interfaces = [\"lan0\"]",
+            "policy.identities[0].interfaces: these are those of the peers",
+        ),
+        (
+            "name = \"wg0\"",
+            "name = \"wg0\"\ndhcp = \"ipv4\"",
+            "interfaces[0].dhcp: a WireGuard interface has peers",
+        ),
+        (
+            "name = \"wg0\"",
+            "name = \"wg0\"\nvlan = { on = \"lan0\", id = 7 }",
+            "interfaces[0]: an interface is a VLAN, a bond or WireGuard",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let said = refused(&text.replacen(from, to, 1));
+        assert!(said.contains(told), "{told}\n{said}");
+    }
+    let secret = refused(
+        &text.replace(&format!("preshared_key = \"{}\"", KEYS[1]), "preshared_key = \"open sesame\""),
+    );
+    assert!(
+        secret.contains("peers[0].preshared_key: this is no key of WireGuard") && !secret.contains("sesame"),
+        "{secret}"
+    );
+}
+
 #[test]
 fn every_example_is_a_seed() {
     for (name, text) in [
         ("seed.toml", include_str!("../../../../../appliance-image/examples/seed.toml")),
         ("seed-vlans.toml", include_str!("../../../../../appliance-image/examples/seed-vlans.toml")),
+        ("seed-wireguard.toml", include_str!("../../../../../appliance-image/examples/seed-wireguard.toml")),
     ] {
         assert!(text.starts_with(MARK), "{name}");
         load(text, name).map(drop).unwrap();
