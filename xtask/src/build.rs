@@ -3,6 +3,7 @@
 //! The object is copied to `target/portreeve-datapath.o` only when its bytes changed, so that the
 //! gateway, whose build script watches that file, is not built again for nothing.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,9 +60,34 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When a build fails.
 pub fn gateway(args: &Args) -> anyhow::Result<PathBuf> {
+    build_gateway(args, workspace::cargo())
+}
+
+/// Builds the gateway that others get, in a package or an image; returns its path. Optimised, it is the same wherever
+/// the sources lie: no path of this machine is in what [`strip`] leaves of it.
+///
+/// # Errors
+/// When a build fails.
+pub fn gateway_for_others(debug: bool) -> anyhow::Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    if !debug {
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", remapped(&crate_sources()?).join("\x1f"));
+        cargo.env("CARGO_INCREMENTAL", "0");
+    }
+    build_gateway(&Args { release: !debug, fips: false }, cargo)
+}
+
+/// Copies a program without what only debuggers need, and without the sum over all of that.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn strip(program: &Path, to: &Path) -> anyhow::Result<()> {
+    require(Command::new("strip").arg("--remove-section=.note.gnu.build-id").arg("-o").args([to, program]))
+}
+
+fn build_gateway(args: &Args, mut cargo: Command) -> anyhow::Result<PathBuf> {
     kernel_programs(KERNEL_PROGRAM)?;
     let profile = if args.release { "release" } else { "debug" };
-    let mut cargo = workspace::cargo();
     cargo.args(["build", "--package", "portreeve"]);
     if args.release {
         cargo.arg("--release");
@@ -71,6 +97,25 @@ pub fn gateway(args: &Args) -> anyhow::Result<PathBuf> {
     }
     require(&mut cargo)?;
     Ok(workspace::target_dir().join(profile).join("portreeve"))
+}
+
+/// Directories of unpacked crates, one for each registry. Those of the workspace are compiled by relative paths.
+fn crate_sources() -> anyhow::Result<Vec<PathBuf>> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).context("no home directory")?;
+    let sources = home.join("registry/src");
+    let entries = match fs::read_dir(&sources) {
+        // All crates are those of a `vendor` directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot read {}", sources.display()))?,
+    };
+    Ok(entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?)
+}
+
+/// Flags by which rustc writes one name for each of these directories.
+fn remapped(directories: &[PathBuf]) -> Vec<String> {
+    directories.iter().map(|from| format!("--remap-path-prefix={}=/crates", from.display())).collect()
 }
 
 /// Builds the kernel programs that measure the others; returns their object file.
@@ -148,6 +193,13 @@ mod tests {
         assert!(copy_if_changed(&from, &to).unwrap());
         assert_eq!(fs::read_to_string(&to).unwrap(), "second");
         assert!(copy_if_changed(&directory.path().join("absent"), &to).is_err());
+    }
+
+    #[test]
+    fn crates_of_all_registries_have_one_name() {
+        let flags = remapped(&["/home/a/.cargo/registry/src/one-1".into(), "/b/registry/src/two".into()]);
+        assert_eq!(flags[0], "--remap-path-prefix=/home/a/.cargo/registry/src/one-1=/crates");
+        assert_eq!(flags.len(), 2);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Args {
 /// When the build fails, or a program is missing.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     setup::ensure(setup::plan::Needs::BUILD)?;
-    let gateway = build::gateway(&build::Args { release: !args.debug, fips: false })?;
+    let gateway = build::gateway_for_others(args.debug)?;
     let version = args.version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
     // Xz takes a minute for what tests install once.
     let packing = if args.debug { "-Zgzip" } else { "-Zxz" };
@@ -52,7 +52,7 @@ fn pack(gateway: &Path, version: &str, packing: &str, out: &Path) -> anyhow::Res
     }
     let binary = out.join("portreeve");
     fs::create_dir_all(out)?;
-    require(Command::new("strip").arg("-o").args([&binary, &PathBuf::from(gateway)]))?;
+    build::strip(gateway, &binary)?;
     let bytes = fs::read(&binary)?;
     let libc = libc::oldest(&bytes).context("the gateway does not say which libc it needs")?;
     for entry in layout::entries(workspace::root())? {

@@ -1,7 +1,7 @@
 //! `cargo xtask image`: the appliance's disk, and what updates one.
 //!
 //! Everything is a function of the commit, the lock of package versions and the keys that are given: no time, machine
-//! path or random number gets in; `--check-reproducible` proves it. Root is needed, since packages are installed into
+//! path or random number gets in; `--check-reproducible` compares two builds. Root is needed, since packages are installed into
 //! a directory. What is built lies in `target/image`; `appliance-image/README.md` says what is in it.
 
 mod assemble;
@@ -17,14 +17,16 @@ mod tree;
 mod uki;
 mod verity;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
-use self::assemble::Inputs;
+use self::assemble::{Inputs, SUMS};
 use self::keys::Keys;
 use self::recipe::{Flavour, Recipe};
 use crate::workspace;
@@ -36,12 +38,9 @@ pub struct Args {
     /// For virtual or for real machines.
     #[arg(long, value_enum, default_value_t = Flavour::Cloud)]
     flavour: Flavour,
-    /// With a gateway that is built quickly, and no disk but the raw one, as tests want it.
-    #[arg(long, conflicts_with = "release")]
-    debug: bool,
-    /// With an optimised gateway, which is the default.
+    /// With a gateway that is built quickly, as tests want it, and no sum of the raw disk.
     #[arg(long)]
-    release: bool,
+    debug: bool,
     /// With routing daemons.
     #[arg(long)]
     frr: bool,
@@ -54,12 +53,38 @@ pub struct Args {
     /// Where the appliance finds updates beside its own directory.
     #[arg(long)]
     update_url: Option<String>,
-    /// Build twice, from packages on, and compare.
+    /// Lay the files of this directory over the root: what a site has of its own.
     #[arg(long)]
-    check_reproducible: bool,
+    overlay: Option<PathBuf>,
+    /// Where the image goes, in place of `target/image`.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where the mirror has the lock's versions no more, take those that it has: tests do not wait for a new lock.
+    #[arg(long, conflicts_with = "update_lock")]
+    or_newest: bool,
+    /// Build twice and compare: from packages on, or only what is made from them.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FROM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "packages",
+        conflicts_with = "keys"
+    )]
+    check_reproducible: Option<Begin>,
     /// Write the versions that the mirror has now into the lock, and build nothing.
     #[arg(long, conflicts_with = "check_reproducible")]
     update_lock: bool,
+}
+
+/// Where two builds that are compared begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Begin {
+    /// Each installs its packages.
+    Packages,
+    /// Both are made from the same root of packages.
+    Root,
 }
 
 /// Builds an image.
@@ -70,8 +95,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     recipe::check_version(&args.version)?;
     let recipe = Recipe { flavour: args.flavour, frr: args.frr, version: args.version };
     let keys = args.keys.as_deref().map(Keys::new).transpose()?;
-    let out = workspace::target_dir().join("image");
-    let cache = out.join("cache");
+    let own = workspace::target_dir().join("image");
+    let (cache, out) = (own.join("cache"), args.out.unwrap_or(own));
     setup::ensure(setup::plan::Needs::IMAGE)?;
     if args.update_lock {
         let differences = rootfs::update_lock(&recipe, &cache)?;
@@ -79,76 +104,102 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         differences.iter().for_each(|line| println!("  {line}"));
         return Ok(ExitCode::SUCCESS);
     }
-    let gateway = build::gateway(&build::Args { release: !args.debug, fips: false })?;
+    let gateway = build::gateway_for_others(args.debug)?;
     let inputs = Inputs {
         recipe: &recipe,
         gateway: &gateway,
         keys: keys.as_ref(),
         update_url: args.update_url.as_deref(),
-        converted: !args.debug,
+        overlay: args.overlay.as_deref(),
+        raw_summed: !args.debug,
+        or_newest: args.or_newest,
         cache: &cache,
     };
     fs::create_dir_all(&out)?;
-    if args.check_reproducible {
-        check_reproducible(&inputs, &out)?;
-    } else {
-        built(&inputs, &out)?;
+    match args.check_reproducible {
+        None => built(&inputs, &out)?.put_into(&out, &recipe)?,
+        Some(begin) => built_twice(&inputs, begin, &out)?.put_into(&out, &recipe)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds beside what is there, and puts it in its place when it is whole.
-fn built(inputs: &Inputs<'_>, out: &Path) -> anyhow::Result<()> {
-    let work = tempfile::tempdir_in(out)?;
-    let whole = work.path().join("whole");
-    fs::create_dir(&whole)?;
-    assemble::build(inputs, work.path(), &whole)?;
-    for old in assemble::files(out)? {
-        let name = old.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(&format!("{}.", inputs.recipe.prefix()))
-            || name.starts_with(&format!("{}_", inputs.recipe.prefix()))
-        {
-            fs::remove_file(old)?;
+/// A whole build in a directory that goes away with it.
+struct Built {
+    work: TempDir,
+}
+
+/// Builds beside what is there.
+fn built(inputs: &Inputs<'_>, out: &Path) -> anyhow::Result<Built> {
+    let built = Built { work: tempfile::tempdir_in(out)? };
+    fs::create_dir(built.whole())?;
+    assemble::build(inputs, built.work.path(), &built.whole())?;
+    Ok(built)
+}
+
+/// Builds in two directories and compares every file; returns the first build.
+fn built_twice(inputs: &Inputs<'_>, begin: Begin, out: &Path) -> anyhow::Result<Built> {
+    let build = || -> anyhow::Result<Built> {
+        match begin {
+            Begin::Root => built(inputs, out),
+            Begin::Packages => {
+                let cache = tempfile::tempdir_in(out)?;
+                built(&Inputs { cache: cache.path(), ..*inputs }, out)
+            }
+        }
+    };
+    let (first, second) = (build()?, build()?);
+    let differing = differing(&first.whole(), &second.whole())?;
+    ensure!(differing.is_empty(), "two builds differ in {}", differing.join(", "));
+    println!("image: two builds are the same");
+    Ok(first)
+}
+
+impl Built {
+    fn whole(&self) -> PathBuf {
+        self.work.path().join("whole")
+    }
+
+    /// Puts its files into `out`, in place of those of an earlier build of the same image.
+    fn put_into(self, out: &Path, recipe: &Recipe) -> anyhow::Result<()> {
+        for old in assemble::files(out)? {
+            if recipe.is_of(&old.file_name().unwrap_or_default().to_string_lossy()) {
+                fs::remove_file(&old)?;
+            }
+        }
+        let sums = fs::read_to_string(out.join(SUMS)).unwrap_or_default();
+        let others = sums_of_others(&sums, recipe, |name| out.join(name).is_file());
+        let own = self.whole().join(SUMS);
+        fs::write(&own, others + &fs::read_to_string(&own)?)?;
+        for new in assemble::files(&self.whole())? {
+            let place = out.join(new.file_name().unwrap_or_default());
+            fs::rename(&new, &place)?;
+            println!("image: {} ({} bytes)", place.display(), fs::metadata(&place)?.len());
+        }
+        Ok(())
+    }
+}
+
+/// Lines of sums of further images, such as another flavour's, whose files are still there.
+fn sums_of_others(sums: &str, recipe: &Recipe, is_there: impl Fn(&str) -> bool) -> String {
+    let is_others =
+        |line: &&str| line.split_once("  ").is_some_and(|(_, name)| !recipe.is_of(name) && is_there(name));
+    sums.lines().filter(is_others).map(|line| format!("{line}\n")).collect()
+}
+
+/// Names of files that are not the same in both directories, or only in one.
+fn differing(first: &Path, second: &Path) -> anyhow::Result<Vec<String>> {
+    let names = |files: Vec<PathBuf>| -> BTreeSet<_> {
+        files.into_iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect()
+    };
+    let mut differing = Vec::new();
+    for name in names(assemble::files(first)?).union(&names(assemble::files(second)?)) {
+        let (one, other) = (first.join(name), second.join(name));
+        let status = Command::new("cmp").arg("--quiet").args([one, other]).stderr(Stdio::null()).status()?;
+        if !status.success() {
+            differing.push(name.to_string_lossy().into_owned());
         }
     }
-    for new in assemble::files(&whole)? {
-        let place = out.join(new.file_name().unwrap_or_default());
-        fs::rename(&new, &place)?;
-        println!("image: {} ({} bytes)", place.display(), fs::metadata(&place)?.len());
-    }
-    Ok(())
-}
-
-/// Builds in two directories, each with packages of its own, and compares every file.
-fn check_reproducible(inputs: &Inputs<'_>, out: &Path) -> anyhow::Result<()> {
-    ensure!(inputs.keys.is_none(), "a signature holds its time: compare builds without --keys");
-    let mut builds = Vec::new();
-    for _ in 0..2 {
-        let work = tempfile::tempdir_in(out)?;
-        let (cache, whole) = (work.path().join("cache"), work.path().join("whole"));
-        fs::create_dir(&whole)?;
-        assemble::build(&Inputs { cache: &cache, ..*inputs }, work.path(), &whole)?;
-        builds.push(assemble::sums(assemble::files(&whole)?.iter().map(PathBuf::as_path), &whole)?);
-    }
-    let [first, second] = builds.as_slice() else { bail!("not two builds") };
-    let differing = differing(first, second);
-    ensure!(differing.is_empty(), "two builds differ in {}", differing.join(", "));
-    println!("image: two builds are the same:\n{first}");
-    Ok(())
-}
-
-/// Names whose sums are not the same in both lists.
-fn differing<'a>(first: &'a str, second: &'a str) -> Vec<&'a str> {
-    let only = |one: &'a str, other: &'a str| {
-        one.lines().filter(move |line| !other.lines().any(|same| same == *line))
-    };
-    let mut names: Vec<_> = only(first, second)
-        .chain(only(second, first))
-        .filter_map(|line| line.split_whitespace().last())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+    Ok(differing)
 }
 
 /// SHA-256 of some texts, each with its end, in hexadecimal.
@@ -167,9 +218,30 @@ mod tests {
 
     #[test]
     fn builds_that_differ_are_told_by_file() {
-        let first = "aa  disk.raw\nbb  x.efi\ncc  same\n";
-        assert_eq!(differing(first, "a1  disk.raw\ncc  same\ndd  new\n"), ["disk.raw", "new", "x.efi"]);
-        assert!(differing(first, first).is_empty());
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = directories.each_ref().map(TempDir::path);
+        for (place, name, text) in [
+            (first, "disk.raw", "one"),
+            (second, "disk.raw", "two"),
+            (first, "only", ""),
+            (second, "other", ""),
+            (first, "same", "three"),
+            (second, "same", "three"),
+        ] {
+            fs::write(place.join(name), text).unwrap();
+        }
+        assert_eq!(differing(first, second).unwrap(), ["disk.raw", "only", "other"]);
+        assert!(differing(first, first).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sums_of_further_images_stay_as_long_as_their_files() {
+        let recipe = Recipe { flavour: Flavour::Cloud, frr: false, version: "1.2".to_owned() };
+        let [cloud, frr, gone] = ["cloud.raw", "cloud-frr.raw", "hardware.raw"];
+        let sums: String =
+            [cloud, frr, gone].iter().map(|name| format!("0a  portreeve_1.2_{name}\n")).collect();
+        let kept = sums_of_others(&sums, &recipe, |name| !name.ends_with(gone));
+        assert_eq!(kept, "0a  portreeve_1.2_cloud-frr.raw\n");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use super::verity::Verified;
 use super::{formats, initrd, sbom, uki};
 use crate::workspace::{self, printed};
 
+/// The file by which updates are checked.
+pub(super) const SUMS: &str = "SHA256SUMS";
 /// What the boot loader does: no editing of command lines, and keys only where a person or a test asks for them.
 const LOADER: &str = "timeout 3\neditor no\nsecure-boot-enroll if-safe\n";
 
@@ -33,8 +35,12 @@ pub(super) struct Inputs<'a> {
     pub(super) keys: Option<&'a Keys>,
     /// Where updates come from beside the local directory.
     pub(super) update_url: Option<&'a str>,
-    /// Whether the disk is written in the formats of hypervisors too.
-    pub(super) converted: bool,
+    /// Files of the owner's, laid over the root.
+    pub(super) overlay: Option<&'a Path>,
+    /// Whether the raw disk is among the sums. Most of it is holes, and this takes longer than all else.
+    pub(super) raw_summed: bool,
+    /// Whether the versions that the mirror has now will do where it has not those of the lock.
+    pub(super) or_newest: bool,
     /// Where roots are kept between builds.
     pub(super) cache: &'a Path,
 }
@@ -57,7 +63,13 @@ pub(super) fn build(inputs: &Inputs<'_>, work: &Path, out: &Path) -> anyhow::Res
     let recipe = inputs.recipe;
     let mut steps = Steps(Instant::now());
     let file = |end: &str| out.join(format!("{}.{end}", recipe.prefix()));
-    let rootfs = rootfs::locked(recipe, inputs.cache)?;
+    let rootfs = match rootfs::locked(recipe, inputs.cache) {
+        Err(error) if inputs.or_newest => {
+            println!("image: {error:#}\nimage: so with the versions that the mirror has now");
+            rootfs::newest(recipe, inputs.cache)?
+        }
+        locked => locked?,
+    };
     steps.done(&format!("{} packages", rootfs.lock.packages().count()));
     let tree = Tree::new(&rootfs, work)?;
     initrd::write(&tree, recipe.flavour, work, &file("initrd"))?;
@@ -72,10 +84,8 @@ pub(super) fn build(inputs: &Inputs<'_>, work: &Path, out: &Path) -> anyhow::Res
     disk::boot_partition(&boot_files(inputs, &tree, work, &file("efi"))?, epoch, &esp)?;
     disk::write(recipe, &verified, &esp, &file("raw"))?;
     steps.done("disk");
-    if inputs.converted {
-        formats::write(recipe, &file("raw"), epoch, work)?;
-        steps.done("formats of hypervisors");
-    }
+    formats::write(recipe, &file("raw"), epoch, work)?;
+    steps.done("formats of hypervisors");
     let partition = |uuid: String, end: &str| out.join(format!("{}_{uuid}.root.{end}", recipe.prefix()));
     fs::rename(&verified.root, partition(verified.root_uuid(), "erofs"))?;
     fs::rename(&verified.hashes, partition(verified.hashes_uuid(), "verity"))?;
@@ -122,8 +132,7 @@ fn boot_files(inputs: &Inputs<'_>, tree: &Tree, work: &Path, kernel: &Path) -> a
     Ok(own.into_iter().chain(inputs.keys.map(Keys::enrolled).unwrap_or_default()).collect())
 }
 
-/// The list of contents, and the sums of files, by which updates are checked. That of a raw disk, most of which is
-/// holes, takes longer than all else and is left out where nobody is given the disk.
+/// The list of contents, and the sums of files, by which updates are checked.
 fn finish(inputs: &Inputs<'_>, rootfs: &Rootfs, created: &str, out: &Path) -> anyhow::Result<()> {
     let list = sbom::document(inputs.recipe, &rootfs.lock, created)?;
     fs::write(out.join(format!("{}.spdx.json", inputs.recipe.prefix())), list)?;
@@ -132,15 +141,12 @@ fn finish(inputs: &Inputs<'_>, rootfs: &Rootfs, created: &str, out: &Path) -> an
         fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
     }
     let summed =
-        files.iter().filter(|file| inputs.converted || file.extension().is_none_or(|end| end != "raw"));
-    Ok(fs::write(out.join("SHA256SUMS"), sums(summed.map(PathBuf::as_path), out)?)?)
+        files.iter().filter(|file| inputs.raw_summed || file.extension().is_none_or(|end| end != "raw"));
+    Ok(fs::write(out.join(SUMS), sums(summed.map(PathBuf::as_path), out)?)?)
 }
 
 /// Sums of files in a directory, as sha256sum prints them.
-///
-/// # Errors
-/// When one cannot be read.
-pub(super) fn sums<'a>(files: impl Iterator<Item = &'a Path>, directory: &Path) -> anyhow::Result<String> {
+fn sums<'a>(files: impl Iterator<Item = &'a Path>, directory: &Path) -> anyhow::Result<String> {
     printed(Command::new("sha256sum").args(files.filter_map(Path::file_name)).current_dir(directory))
 }
 

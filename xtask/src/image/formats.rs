@@ -25,7 +25,7 @@ pub(super) fn write(recipe: &Recipe, raw: &Path, epoch: u64, work: &Path) -> any
     };
     convert("qcow2", &["-c", "-o", "compression_type=zstd"], &raw.with_extension("qcow2"))?;
     let vmdk = raw.with_extension("vmdk");
-    convert("vmdk", &["-o", "subformat=streamOptimized"], &vmdk)?;
+    convert("vmdk", &["-o", "subformat=streamOptimized,adapter_type=lsilogic"], &vmdk)?;
     fix_content_id(&vmdk, &digest(&["vmdk", &recipe.prefix()]))?;
     appliance(recipe, raw, &vmdk, epoch, work)
 }
@@ -87,32 +87,38 @@ fn appliance(recipe: &Recipe, raw: &Path, vmdk: &Path, epoch: u64, work: &Path) 
     Ok(fs::remove_dir_all(inside)?)
 }
 
-/// The description, in the Open Virtualization Format (DSP0243): UEFI, 2 processors, 1 GiB, two network cards.
+/// A device of the description: its kind (CIM_ResourceAllocationSettingData), its number, and what else is said of it.
+/// The schema of that class has its elements in alphabetical order.
+fn item(kind: u32, id: u32, more: &[(&str, &str)]) -> String {
+    let (kind, id) = (kind.to_string(), id.to_string());
+    let own: [(&str, &str); 3] = [("ElementName", &id), ("InstanceID", &id), ("ResourceType", &kind)];
+    let mut elements = [&own, more].concat();
+    elements.sort_unstable();
+    let elements = elements.iter().map(|(name, value)| format!("<rasd:{name}>{value}</rasd:{name}>"));
+    format!("      <Item>{}</Item>\n", elements.collect::<String>())
+}
+
+/// The description, in the Open Virtualization Format (DSP0243): UEFI, 2 processors, 1 GiB, two network cards. `size` is
+/// that of the VMDK, `capacity` that of the disk in it, in bytes.
 fn description(recipe: &Recipe, size: u64, capacity: u64) -> String {
     let prefix = recipe.prefix();
-    let item = |kind: u32, id: u32, more: &str| {
-        format!(
-            "      <Item><rasd:ElementName>{id}</rasd:ElementName><rasd:InstanceID>{id}</rasd:InstanceID>\
-             <rasd:ResourceType>{kind}</rasd:ResourceType>{more}</Item>\n"
-        )
-    };
-    let quantity = |number: u32| format!("<rasd:VirtualQuantity>{number}</rasd:VirtualQuantity>");
-    let memory = "<rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits>".to_owned() + &quantity(1024);
-    let controller = "<rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType>";
-    let disk = "<rasd:HostResource>ovf:/disk/disk</rasd:HostResource><rasd:Parent>3</rasd:Parent>";
-    let card = |network: &str| {
-        format!(
-            "<rasd:ResourceSubType>VmxNet3</rasd:ResourceSubType><rasd:Connection>{network}</rasd:Connection>\
-             <rasd:AutomaticAllocation>true</rasd:AutomaticAllocation>"
-        )
+    let card = |at: u32, network: &str| {
+        let place = at.to_string();
+        let said = [
+            ("AddressOnParent", place.as_str()),
+            ("AutomaticAllocation", "true"),
+            ("Connection", network),
+            ("ResourceSubType", "VmxNet3"),
+        ];
+        item(10, at, &said)
     };
     let items = [
-        item(3, 1, &quantity(2)),
-        item(4, 2, &memory),
-        item(6, 3, controller),
-        item(17, 4, disk),
-        item(10, 5, &card("users")),
-        item(10, 6, &card("servers")),
+        item(3, 1, &[("VirtualQuantity", "2")]),
+        item(4, 2, &[("AllocationUnits", "byte * 2^20"), ("VirtualQuantity", "1024")]),
+        item(6, 3, &[("Address", "0"), ("ResourceSubType", "VirtualSCSI")]),
+        item(17, 4, &[("AddressOnParent", "0"), ("HostResource", "ovf:/disk/disk"), ("Parent", "3")]),
+        card(5, "users"),
+        card(6, "servers"),
     ];
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -125,7 +131,7 @@ fn description(recipe: &Recipe, size: u64, capacity: u64) -> String {
     ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
   <NetworkSection><Info>Networks</Info><Network ovf:name="users"/><Network ovf:name="servers"/></NetworkSection>
   <VirtualSystem ovf:id="portreeve"><Info>A portreeve router</Info><Name>portreeve</Name>
-    <OperatingSystemSection ovf:id="96" vmw:osType="debian12_64Guest"><Info>Debian</Info></OperatingSystemSection>
+    <OperatingSystemSection ovf:id="96" vmw:osType="debian11_64Guest"><Info>Debian</Info></OperatingSystemSection>
     <VirtualHardwareSection><Info>Hardware</Info>
       <System><vssd:ElementName>portreeve</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID>
         <vssd:VirtualSystemType>vmx-17</vssd:VirtualSystemType></System>
@@ -167,5 +173,15 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(text.matches("<Item>").count(), 6);
+    }
+
+    #[test]
+    fn what_is_said_of_a_device_is_in_the_order_of_the_schema() {
+        let said =
+            item(17, 4, &[("Parent", "3"), ("HostResource", "ovf:/disk/disk"), ("AddressOnParent", "0")]);
+        let names: Vec<_> = said.split("<rasd:").skip(1).filter_map(|part| part.split('>').next()).collect();
+        let order =
+            ["AddressOnParent", "ElementName", "HostResource", "InstanceID", "Parent", "ResourceType"];
+        assert_eq!(names, order);
     }
 }

@@ -1,6 +1,6 @@
 //! The initrd: what finds and verifies the root, and nothing else.
 //!
-//! Holds busybox, veritysetup and findfs with their libraries, a few modules, and `appliance-image/initrd/init`. All
+//! Holds busybox, veritysetup and blkid with their libraries, a few modules, and `appliance-image/initrd/init`. All
 //! comes from the packages of the root, whose versions are locked. Modules lie uncompressed, since the whole is
 //! compressed once.
 
@@ -19,9 +19,10 @@ use super::tree::Tree;
 use crate::workspace::{printed, require};
 
 /// Programs that the script takes from busybox.
-const APPLETS: &[&str] = &["cat", "modprobe", "mount", "sh", "sleep", "sort", "switch_root", "xargs"];
+const APPLETS: &[&str] =
+    &["cat", "grep", "modprobe", "mount", "sh", "sleep", "sort", "switch_root", "umount", "xargs"];
 /// Programs that busybox lacks or has only in part.
-const PROGRAMS: &[&str] = &["/usr/sbin/findfs", "/usr/sbin/veritysetup"];
+const PROGRAMS: &[&str] = &["/usr/sbin/blkid", "/usr/sbin/veritysetup"];
 /// Directories that are mounted over, or unpacked into.
 const EMPTY: &[&str] = &["bin", "dev", "proc", "run", "sys", "sysroot", "usr"];
 /// Links of a merged `/usr`, where programs look for their libraries.
@@ -41,7 +42,8 @@ pub(super) fn write(tree: &Tree, flavour: Flavour, work: &Path, to: &Path) -> an
     place(&data().join("initrd/init"), &inside.join("init"))?;
     place(&tree.busybox, &inside.join("bin/busybox"))?;
     APPLETS.iter().try_for_each(|name| symlink("busybox", inside.join("bin").join(name)))?;
-    symlink("../bin/modprobe", inside.join("usr/sbin/modprobe"))?;
+    // Where the kernel looks for it when a module asks for another one, as erofs does for its sums.
+    symlink("/bin/modprobe", inside.join("usr/sbin/modprobe"))?;
     programs(tree, &inside)?;
     modules(tree, &lines(&data().join(format!("initrd/modules.{}", flavour.name())))?, &inside)?;
     let archive = work.join("initrd.cpio");

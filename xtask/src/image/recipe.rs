@@ -55,6 +55,17 @@ impl Recipe {
         format!("portreeve_{}_{}", self.version, self.variant())
     }
 
+    /// Whether a file of this name is one of its files.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        name.strip_prefix(&self.prefix()).is_some_and(|more| more.starts_with(['.', '_']))
+    }
+
+    /// What asks for it on the command line, with a space before each option.
+    pub(super) fn options(&self) -> String {
+        let flavour = if self.flavour == Flavour::Cloud { "" } else { " --flavour hardware" };
+        format!("{flavour}{}", if self.frr { " --frr" } else { "" })
+    }
+
     /// The label of the root's partition; that of its hashes ends with `_verity` too.
     pub(super) fn label(&self) -> String {
         format!("portreeve_{}", self.version)
@@ -126,6 +137,10 @@ mod tests {
         let recipe = recipe(Flavour::Hardware, true);
         assert_eq!(recipe.prefix(), "portreeve_1.2_hardware-frr");
         assert_eq!(recipe.kernel_name(), "portreeve_1.2+3.efi");
+        assert_eq!(recipe.options(), " --flavour hardware --frr");
+        assert!(
+            recipe.is_of("portreeve_1.2_hardware-frr.raw") && !recipe.is_of("portreeve_1.2_hardware.raw")
+        );
         assert!(recipe.lock().ends_with("packages/hardware-frr.lock"));
     }
 

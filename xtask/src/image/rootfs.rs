@@ -45,7 +45,8 @@ pub(super) struct Rootfs {
 /// When there is no lock, or the mirror has not what it names any more, with what to do.
 pub(super) fn locked(recipe: &Recipe, cache: &Path) -> anyhow::Result<Rootfs> {
     let path = recipe.lock();
-    let renew = "`cargo xtask image --update-lock` writes what the mirror has now";
+    let renew =
+        format!("`cargo xtask image{} --update-lock` writes what the mirror has now", recipe.options());
     let text = fs::read_to_string(&path).with_context(|| format!("no {}: {renew}", path.display()))?;
     let lock = Lock::parse(&text).map_err(|told| anyhow!("{}: {told}", path.display()))?;
     let key = digest(&[&recipe.packages()?.join(","), &text, &DPKG.join(",")]);
@@ -68,6 +69,19 @@ pub(super) fn locked(recipe: &Recipe, cache: &Path) -> anyhow::Result<Rootfs> {
         differences.join("\n")
     );
     Ok(Rootfs { directory, lock })
+}
+
+/// A root of the versions that the mirror has now, from `cache` where one was made before.
+///
+/// # Errors
+/// When packages cannot be installed.
+pub(super) fn newest(recipe: &Recipe, cache: &Path) -> anyhow::Result<Rootfs> {
+    let key = digest(&[&recipe.packages()?.join(","), &DPKG.join(",")]);
+    let directory = cache.join(format!("newest-{}", key.get(..16).unwrap_or(&key)));
+    if !directory.is_dir() {
+        fs::rename(install(recipe, None, cache)?, &directory)?;
+    }
+    Ok(Rootfs { lock: installed(&directory)?, directory })
 }
 
 /// Writes a lock of what the mirror has now; returns how it differs from the one before.

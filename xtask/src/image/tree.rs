@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use super::assemble::Inputs;
 use super::recipe::{Recipe, data};
 use super::rootfs::{self, Rootfs};
+use crate::build;
 use crate::workspace::require;
 
 /// Directories that are mounted over.
@@ -69,7 +70,7 @@ impl Tree {
             copy(&units, &self.root.join("usr/lib/systemd/system"))?;
         }
         let inside = self.root.join("usr/bin/portreeve");
-        require(Command::new("strip").arg("-o").arg(&inside).arg(inputs.gateway))?;
+        build::strip(inputs.gateway, &inside)?;
         fs::set_permissions(&inside, fs::Permissions::from_mode(0o755))?;
         let os_release = self.root.join("usr/lib/os-release");
         let debian = fs::read_to_string(&os_release).context("no os-release")?;
@@ -78,6 +79,7 @@ impl Tree {
         if let Some(url) = inputs.update_url {
             self.updates_from(url)?;
         }
+        inputs.overlay.map_or(Ok(()), |files| copy(files, &self.root))?;
         self.inside(&["systemctl", "--quiet", "preset-all"])?;
         self.inside(&["systemd-sysusers"])?;
         for place in EMPTY {

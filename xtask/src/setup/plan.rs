@@ -32,6 +32,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "fish", program: Some("fish") },
     Package { name: "git", program: Some("git") },
     Package { name: "htop", program: Some("htop") },
+    Package { name: "iperf3", program: Some("iperf3") },
     Package { name: "iproute2", program: Some("ip") },
     Package { name: "less", program: Some("less") },
     Package { name: "mariadb-client", program: Some("mariadb") },
@@ -57,6 +58,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
     Package { name: "tmux", program: Some("tmux") },
     Package { name: "util-linux", program: Some("nsenter") },
     Package { name: "vim", program: Some("vim") },
+    Package { name: "wireguard-tools", program: Some("wg") },
     Package { name: "xauth", program: Some("xauth") },
     Package { name: "zsh", program: Some("zsh") },
 ];
@@ -68,6 +70,8 @@ pub const MACHINE_PACKAGES: &[Package] = &[
     Package { name: "ovmf", program: None },
     Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
     Package { name: "qemu-utils", program: Some("qemu-img") },
+    Package { name: "swtpm", program: Some("swtpm") },
+    Package { name: "wireguard-go", program: Some("wireguard-go") },
 ];
 
 /// What an image of the appliance is made with.

@@ -172,7 +172,15 @@ const STEPS: &[Step] = &[
         needs: Some(BUILD),
         ..test("vm", Group::Vm, &["test", "--package", "portreeve-vm-tests", "--test", "kernels"])
     },
-    Step { needs: Some(BUILD), ..check(IMAGE, Group::Vm, Program::Xtask, &["image", "--debug"]) },
+    Step {
+        needs: Some(BUILD),
+        ..check(
+            IMAGE,
+            Group::Vm,
+            Program::Xtask,
+            &["image", "--debug", "--or-newest", "--check-reproducible=root"],
+        )
+    },
     Step {
         needs: Some(IMAGE),
         ..test("appliance", Group::Vm, &["test", "--package", "portreeve-vm-tests", "--test", "appliance"])

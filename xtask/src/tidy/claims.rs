@@ -12,7 +12,7 @@ use super::finding::Finding;
 const COLUMN: &str = "Test";
 const INLINE: &str = "test: ";
 const NONE: &str = "none: ";
-/// Where programs list their own trials, each by a name in quotes.
+/// Where programs of `tests` and `vm-tests` list their own trials, each by a name in quotes.
 const TRIALS: &str = "tests/tests/";
 
 /// Names of all tests of the repository.
@@ -21,7 +21,7 @@ pub(super) fn test_names(files: &[SourceFile]) -> BTreeSet<&str> {
         .iter()
         .filter(|file| file.path.ends_with(".rs"))
         .flat_map(|file| {
-            let listed = file.path.starts_with(TRIALS).then(|| quoted(&file.text, '"'));
+            let listed = file.path.contains(TRIALS).then(|| quoted(&file.text, '"'));
             functions(&file.text).into_iter().chain(listed.into_iter().flatten())
         })
         .collect()
