@@ -1,14 +1,14 @@
 //! A machine that runs the appliance's image.
 //!
-//! Its network cards are taps. QEMU opens them where it runs, in the gateway's namespace, and they are moved from there
-//! to the hosts at their other ends; they are gone when QEMU is. The first serial line is the console. Dropping
-//! the machine cuts its power.
+//! Its network cards are taps, or cables to a [`crate::switch`]. QEMU opens taps where it runs, in the gateway's namespace, and
+//! they are moved from there to the hosts at their other ends; they are gone when QEMU is. The first serial line is the console,
+//! with a keyboard ([`crate::keyboard`]). Dropping the machine cuts its power.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,8 +16,10 @@ use portreeve_tests::Netns;
 use portreeve_tests::deadline::until;
 
 use crate::console::{Console, Missed, Ready};
+use crate::devices::Devices;
 use crate::emulator::{EMULATED, Emulator, QEMU};
 use crate::image::Image;
+use crate::tpm::Tpm;
 
 /// How long a machine may take from power-on until its gateway serves.
 pub const BOOT: Duration = Duration::from_secs(150);
@@ -33,14 +35,43 @@ pub struct Hardware {
     pub disk: PathBuf,
     /// A volume with a seed.
     pub seed: Option<PathBuf>,
+    /// Further volumes: raw, read-only.
+    pub volumes: Vec<PathBuf>,
+    /// Of what kind disks and cards are.
+    pub devices: Devices,
+    /// A TPM, by the directory of its state.
+    pub tpm: Option<PathBuf>,
     /// Where QEMU runs.
     pub netns: Netns,
-    /// Network cards: the tap's name, and the card's hardware address.
-    pub cards: Vec<(String, String)>,
+    /// Network cards.
+    pub cards: Vec<Card>,
     /// A directory of its own, for sockets.
     pub dir: PathBuf,
     /// Where the console's text goes.
     pub console: PathBuf,
+}
+
+/// A network card.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// Its hardware address.
+    pub address: String,
+    /// What is at its other end.
+    pub end: CardEnd,
+}
+
+/// What a network card leads to.
+#[derive(Clone, Debug)]
+pub enum CardEnd {
+    /// A tap of this name.
+    Tap(String),
+    /// A switch: each frame is a datagram between two sockets of the file system.
+    Cable {
+        /// The machine's socket.
+        card: PathBuf,
+        /// The switch's.
+        switch: PathBuf,
+    },
 }
 
 /// How a machine starts.
@@ -57,7 +88,7 @@ pub enum Firmware {
     Uefi {
         /// The firmware.
         code: PathBuf,
-        /// Its variables, which it changes.
+        /// Its variables, which it changes: those that a bed is given stay as they are.
         variables: PathBuf,
     },
 }
@@ -66,7 +97,9 @@ pub enum Firmware {
 #[derive(Debug)]
 pub struct Appliance {
     emulator: Emulator,
+    _tpm: Option<Tpm>,
     console: Console,
+    pub(crate) keys: ChildStdin,
     control: PathBuf,
 }
 
@@ -77,13 +110,21 @@ impl Hardware {
     /// When QEMU cannot be started.
     pub fn switch_on(&self) -> Result<Appliance> {
         let control = self.dir.join("qmp");
-        if control.exists() {
-            fs::remove_file(&control)?;
+        let cables = self.cards.iter().filter_map(|card| match &card.end {
+            CardEnd::Cable { card, .. } => Some(card),
+            CardEnd::Tap(_) => None,
+        });
+        for socket in cables.chain([&control]).filter(|socket| socket.exists()) {
+            fs::remove_file(socket)?;
         }
-        let mut emulator = Emulator::start(&mut self.command(&control)?)?;
+        let tpm = self.tpm.as_ref().map(|state| Tpm::start(state, &self.dir.join("tpm"))).transpose()?;
+        let mut command = self.command(&control)?;
+        command.args(tpm.iter().flat_map(Tpm::device));
+        let mut emulator = Emulator::start(&mut command)?;
         let output = emulator.child().stdout.take().context("no pipe")?;
+        let keys = emulator.child().stdin.take().context("no pipe")?;
         let console = Console::follow(output, &self.console)?;
-        Ok(Appliance { emulator, console, control })
+        Ok(Appliance { emulator, _tpm: tpm, console, keys, control })
     }
 
     fn command(&self, control: &Path) -> Result<Command> {
@@ -92,21 +133,47 @@ impl Hardware {
         command.args(EMULATED).args(["-smp", "2", "-m", "1024", "-device", "virtio-rng-pci"]);
         command.args(["-serial", "stdio", "-qmp"]).arg(format!("unix:{},server,nowait", control.display()));
         self.firmware.add_to(&mut command)?;
-        let disk = format!("if=virtio,format=qcow2,file={}", self.disk.display());
-        command.arg("-drive").arg(disk);
-        if let Some(seed) = &self.seed {
-            command.arg("-drive").arg(format!("if=virtio,format=raw,readonly=on,file={}", seed.display()));
+        command.args(self.devices.disk(&self.disk));
+        for (number, volume) in self.seed.iter().chain(&self.volumes).enumerate() {
+            command.args(self.devices.volume(number, volume));
         }
-        for (tap, address) in &self.cards {
-            command.arg("-netdev").arg(format!("tap,id={tap},ifname={tap},script=no,downscript=no"));
-            command.arg("-device").arg(format!("virtio-net-pci,netdev={tap},mac={address}"));
+        for (number, Card { address, end }) in self.cards.iter().enumerate() {
+            command.arg("-netdev").arg(end.netdev(&format!("card{number}")));
+            let model = self.devices.card();
+            command.arg("-device").arg(format!("{model},netdev=card{number},mac={address}"));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(command)
     }
 }
 
+impl CardEnd {
+    fn netdev(&self, id: &str) -> String {
+        match self {
+            Self::Tap(tap) => format!("tap,id={id},ifname={tap},script=no,downscript=no"),
+            Self::Cable { card, switch } => {
+                let (card, switch) = (card.display(), switch.display());
+                format!(
+                    "dgram,id={id},local.type=unix,local.path={card},remote.type=unix,remote.path={switch}"
+                )
+            }
+        }
+    }
+}
+
 impl Firmware {
+    /// The same, with a copy of the variables in `dir`.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub(crate) fn with_variables_in(self, dir: &Path) -> Result<Self> {
+        let Self::Uefi { code, variables: from } = self else { return Ok(self) };
+        let variables = dir.join("variables.fd");
+        let missing = || format!("{}: run `cargo xtask setup`", from.display());
+        fs::copy(&from, &variables).with_context(missing)?;
+        Ok(Self::Uefi { code, variables })
+    }
+
     fn add_to(&self, command: &mut Command) -> Result<()> {
         match self {
             Self::Direct { image, more } => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::net::if_::if_nametoindex;
+use portreeve_tests::Netns;
 use portreeve_tests::deadline::until;
 use portreeve_tests::gateway::GatewayFiles;
 use portreeve_tests::keeper::{self, Keeper, Record};
@@ -19,9 +20,11 @@ use portreeve_tests::server::Server;
 use portreeve_tests::testbed::new_id;
 use portreeve_tests::topology::{End, Topology};
 
-use crate::appliance::{Appliance, Firmware, Hardware};
+use crate::appliance::{Appliance, Card, CardEnd, Firmware, Hardware};
 use crate::console::{Missed, Ready};
+use crate::devices::Devices;
 use crate::seed::CARDS;
+use crate::vlans::Vlans;
 use crate::{disk, kernels, seed};
 
 /// How long QEMU may take to open the taps.
@@ -36,6 +39,7 @@ pub struct Bed {
     hardware: Hardware,
     appliance: Option<Appliance>,
     server: Option<Server>,
+    vlans: Option<Vlans>,
     // Last: it must end what the fields above have started.
     keeper: Arc<Keeper>,
 }
@@ -46,6 +50,19 @@ impl Bed {
     /// # Errors
     /// What the machine lacks, or what cannot be made; nothing is left behind.
     pub fn new(name: &str, firmware: Firmware, base: &Path, more: &str) -> Result<Self> {
+        Self::make(name, firmware, base, more, false)
+    }
+
+    /// As [`Bed::new`], with the client in a VLAN of the first card and a neighbour in another: [`Vlans`]. The devices of the VLANs
+    /// are `more`'s to make.
+    ///
+    /// # Errors
+    /// As [`Bed::new`].
+    pub fn in_vlans(name: &str, firmware: Firmware, base: &Path, more: &str) -> Result<Self> {
+        Self::make(name, firmware, base, more, true)
+    }
+
+    fn make(name: &str, firmware: Firmware, base: &Path, more: &str, in_vlans: bool) -> Result<Self> {
         requirement::check()?;
         let binary = requirement::gateway_binary(None)?;
         let _open = keeper::starting()?;
@@ -55,24 +72,30 @@ impl Bed {
         let dir = kernels::directory().canonicalize()?.join(format!("bed-{id}"));
         fs::create_dir(&dir)?;
         let topology = Topology::named(&id);
-        let record = Record { id, dir: dir.clone(), keep_dir: false, namespaces: topology.names() };
+        let neighbour = in_vlans.then(|| Vlans::neighbour(&id));
+        let namespaces = [topology.names(), neighbour.iter().map(|netns| netns.name().to_owned()).collect()];
+        let record = Record { id, dir: dir.clone(), keep_dir: false, namespaces: namespaces.concat() };
         let keeper = Keeper::start(&record)?;
         topology.build_apart()?;
+        let vlans = neighbour.map(|netns| Vlans::build(&topology, netns, &dir)).transpose()?;
         let files = GatewayFiles::prepare(&dir.join("gateway"), binary, None, None)?;
         Server::prepare(&dir.join("server"), "")?;
         let volume = seed::volume(&seed::text(&files, more)?, &dir)?;
         let disk = dir.join("disk.qcow2");
         disk::overlay(base, &disk)?;
         let hardware = Hardware {
-            firmware,
+            firmware: firmware.with_variables_in(&dir)?,
             disk,
             seed: Some(volume),
+            volumes: Vec::new(),
+            devices: Devices::default(),
+            tpm: None,
             netns: topology.gateway.clone(),
-            cards: CARDS.iter().map(|(name, mac)| (tap(name), (*mac).to_owned())).collect(),
+            cards: cards(in_vlans.then_some(&dir)),
             dir: dir.clone(),
             console: kernels::directory().join(format!("{name}.console")),
         };
-        let bed = Self { dir, topology, files, hardware, appliance: None, server: None, keeper };
+        let bed = Self { dir, topology, files, hardware, appliance: None, server: None, vlans, keeper };
         bed.write_client_files()?;
         Ok(bed)
     }
@@ -83,11 +106,11 @@ impl Bed {
     /// When a part of that fails.
     pub fn switch_on(&mut self) -> Result<()> {
         let mut appliance = self.hardware.switch_on()?;
-        for ((name, _), end) in CARDS.iter().zip([End::Client, End::Server]) {
-            let tap = tap(name);
+        for (card, end) in self.hardware.cards.iter().zip([End::Client, End::Server]) {
+            let CardEnd::Tap(tap) = &card.end else { continue };
             let there = || self.topology.gateway.enter(|| Ok(if_nametoindex(tap.as_str()).ok()));
             until("QEMU's tap", TAPS, there).with_context(|| appliance.console().tail())?;
-            self.topology.plug(end, &tap)?;
+            self.topology.plug(end, tap)?;
         }
         self.appliance = Some(appliance);
         if self.server.is_none() {
@@ -156,6 +179,14 @@ impl Bed {
         &self.topology
     }
 
+    /// Its VLANs, if it was made with any.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn vlans(&self) -> Result<&Vlans> {
+        self.vlans.as_ref().context("a bed without VLANs")
+    }
+
     /// Keys that the seed gives, and the `portreeve` program of the host.
     pub fn files(&self) -> &GatewayFiles {
         &self.files
@@ -181,7 +212,12 @@ impl Bed {
 
     /// `ssh`, `scp` or `sftp` in the client's namespace with the client's configuration.
     pub fn client_ssh(&self, program: &str) -> Command {
-        let mut command = self.topology.client.command(program);
+        self.ssh_in(&self.topology.client, program)
+    }
+
+    /// The same in another namespace.
+    pub fn ssh_in(&self, netns: &Netns, program: &str) -> Command {
+        let mut command = netns.command(program);
         command.env_remove("SSH_AUTH_SOCK").arg("-F").arg(self.dir.join("client/ssh_config"));
         command
     }
@@ -222,9 +258,13 @@ impl Drop for Bed {
     }
 }
 
-/// The tap of a card, while it is QEMU's own.
-fn tap(card: &str) -> String {
-    format!("vm-{card}")
+/// All with taps, which have these names while they are QEMU's own; or the first at the switch whose sockets are in `trunk`.
+fn cards(trunk: Option<&PathBuf>) -> Vec<Card> {
+    let end = |name: &str| match trunk {
+        Some(dir) if name == CARDS[0].0 => Vlans::trunk(dir),
+        _ => CardEnd::Tap(format!("vm-{name}")),
+    };
+    CARDS.iter().map(|(name, mac)| Card { address: (*mac).to_owned(), end: end(name) }).collect()
 }
 
 #[expect(clippy::print_stderr, reason = "a second try is to be seen in what a test says")]

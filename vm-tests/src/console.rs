@@ -1,11 +1,11 @@
-//! The serial console of an appliance, by lines: kept in a file, and waited for.
+//! The serial console of an appliance, by lines: kept in a file, and waited for. What a prompt asks is a line without an end.
 //!
 //! A line that says that nothing more is to be expected ends every wait at once: a kernel panic, a gateway that is not
 //! ready, the emulator's end. A wait for one of those lines itself sees it first.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -77,6 +77,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<String>,
+    /// What has come of the next line.
+    open: Vec<u8>,
     ended: bool,
 }
 
@@ -85,19 +87,17 @@ impl Console {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn follow(from: impl Read + Send + 'static, log: &Path) -> Result<Self> {
+    pub fn follow(mut from: impl Read + Send + 'static, log: &Path) -> Result<Self> {
         let mut kept = File::create(log).with_context(|| log.display().to_string())?;
         let shared = Arc::new(Shared::default());
         let fed = Arc::clone(&shared);
         thread::spawn(move || {
-            let mut from = BufReader::new(from);
-            let mut line = Vec::new();
-            while let Ok(1..) = from.read_until(b'\n', &mut line) {
+            let mut chunk = [0; 4096];
+            while let Some(new) = from.read(&mut chunk).ok().filter(|count| *count > 0) {
+                let new = chunk.get(..new).unwrap_or_default();
                 // A full disk must not stop the machine: what is kept in memory decides.
-                kept.write_all(&line).ok();
-                let text = plain(&String::from_utf8_lossy(&line));
-                line.clear();
-                fed.lock().lines.push(text);
+                kept.write_all(new).ok();
+                fed.lock().add(new);
                 fed.grown.notify_all();
             }
             fed.lock().ended = true;
@@ -115,19 +115,61 @@ impl Console {
         limit: Duration,
         mut wanted: impl FnMut(&str) -> Option<T>,
     ) -> Result<T, Missed> {
-        let end = Instant::now() + limit;
-        let mut state = self.shared.lock();
-        loop {
-            while let Some(line) = state.lines.get(self.seen) {
-                self.seen += 1;
+        self.wait(limit, |state, seen| {
+            while let Some(line) = state.lines.get(*seen) {
+                *seen += 1;
                 if let Some(found) = wanted(line) {
-                    return Ok(found);
+                    return Ok(Some(found));
                 }
                 match judge(line) {
                     Told::Panic => return Err(Missed::Panic(line.clone())),
                     Told::NotReady(reason) => return Err(Missed::NotReady(reason)),
                     Told::Nothing => {}
                 }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Waits until the console asks: `wanted` makes something of its last line, which has no end yet.
+    ///
+    /// # Errors
+    /// When it does not in time, or the machine ends.
+    pub fn wait_for_prompt<T>(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Missed> {
+        self.wait(limit, |state, _| Ok(wanted(&plain(&String::from_utf8_lossy(&state.open)))))
+    }
+
+    /// Waits for a text, in a line or in what has no end yet; what the kernel says meanwhile does not matter.
+    ///
+    /// # Errors
+    /// When it does not come in time, or the machine ends.
+    pub fn wait_for_text(&mut self, limit: Duration, text: &str) -> Result<(), Missed> {
+        self.wait(limit, |state, seen| {
+            while let Some(line) = state.lines.get(*seen) {
+                *seen += 1;
+                if line.contains(text) {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(plain(&String::from_utf8_lossy(&state.open)).contains(text).then_some(()))
+        })
+    }
+
+    /// Asks `look` of the lines and how many of them were looked at before, again whenever something has come.
+    fn wait<T>(
+        &mut self,
+        limit: Duration,
+        mut look: impl FnMut(&State, &mut usize) -> Result<Option<T>, Missed>,
+    ) -> Result<T, Missed> {
+        let end = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(found) = look(&state, &mut self.seen)? {
+                return Ok(found);
             }
             let left = end.saturating_duration_since(Instant::now());
             if state.ended {
@@ -153,14 +195,28 @@ impl Console {
     pub fn tail(&self) -> String {
         let state = self.shared.lock();
         let from = state.lines.len().saturating_sub(SHOWN);
-        let last = state.lines.get(from..).unwrap_or_default().join("\n");
-        format!("console {} ends with\n{last}", self.log.display())
+        let open = plain(&String::from_utf8_lossy(&state.open));
+        let open = Some(&open).filter(|open| !open.is_empty());
+        let last: Vec<_> = state.lines.iter().skip(from).chain(open).map(String::as_str).collect();
+        format!("console {} ends with\n{}", self.log.display(), last.join("\n"))
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes what has come.
+    fn add(&mut self, new: &[u8]) {
+        let mut pieces = new.split(|byte| *byte == b'\n');
+        self.open.extend(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let line = std::mem::replace(&mut self.open, piece.to_vec());
+            self.lines.push(plain(&String::from_utf8_lossy(&line)));
+        }
     }
 }
 
@@ -273,6 +329,21 @@ mod tests {
         let mut console = Console::follow(silent, &directory.path().join("log")).unwrap();
         let limit = Duration::from_millis(10);
         assert_eq!(console.wait_for_ready(limit), Err(Missed::TimedOut(limit)));
+    }
+
+    #[test]
+    fn a_prompt_is_a_line_without_an_end() {
+        let (directory, mut console) = console("login: again\n\u{1b}[?2004happliance login: ");
+        let ends = |end: &'static str| move |line: &str| line.ends_with(end).then_some(());
+        assert_eq!(console.wait_for_prompt(LIMIT, ends("appliance login:")), Ok(()));
+        assert_eq!(console.wait_for_prompt(LIMIT, ends("again")), Err(Missed::Ended));
+        assert_eq!(console.wait_for(LIMIT, |line| (line == "login: again").then_some(())), Ok(()));
+        drop(directory);
+        let mut state = State::default();
+        for piece in ["a", "b\nc\n\nd", "\n", "e"] {
+            state.add(piece.as_bytes());
+        }
+        assert_eq!((state.lines.join("|"), state.open), ("ab|c||d".to_owned(), b"e".to_vec()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Disks of machines: copies that share what they do not change, and small volumes with files.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use portreeve_tests::run;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Bytes of a volume with a few small files.
+/// Bytes of a volume beside its files.
 const VOLUME: u64 = 4 << 20;
 
 /// Makes `path` a disk that begins as the image `base` and keeps what is written; `base` stays as it is.
@@ -29,7 +29,10 @@ pub fn overlay(base: &Path, path: &Path) -> Result<()> {
 /// # Errors
 /// When a tool refuses.
 pub fn volume(path: &Path, label: &str, files: &[(&str, &Path)]) -> Result<()> {
-    File::create(path)?.set_len(VOLUME)?;
+    let sizes = files.iter().map(|(_, file)| Ok(fs::metadata(file)?.len()));
+    // Allocation tables are a small part of what they describe.
+    let size = sizes.sum::<std::io::Result<u64>>()? / 31 * 32 + VOLUME;
+    File::create(path)?.set_len(size.next_multiple_of(VOLUME))?;
     finish(Command::new("mkfs.vfat").args(["-n", label]).arg(path))?;
     for (name, file) in files {
         finish(Command::new("mcopy").arg("-i").arg(path).arg(file).arg(format!("::{name}")))?;
@@ -60,6 +63,16 @@ pub fn partition(disk: &Path, name: &str) -> Result<u64> {
     Ok(start.with_context(|| format!("no partition {name}: {listed}"))? * 512)
 }
 
+/// Files in a directory of a FAT volume, as mtools name both: `FILE@@OFFSET`, `::/DIRECTORY/FILE`.
+///
+/// # Errors
+/// When there is no such directory.
+pub fn listed(volume: &str, directory: &str) -> Result<Vec<String>> {
+    let mut mdir = Command::new("mdir");
+    let listed = run(mdir.args(["-b", "-i", volume, &format!("::/{directory}/")]), b"", LIMIT)?.success()?;
+    Ok(listed.lines().filter(|line| !line.ends_with('/')).map(str::to_owned).collect())
+}
+
 /// Overwrites the 4096 bytes at `offset` of a disk that no machine has.
 ///
 /// # Errors
@@ -69,7 +82,11 @@ pub fn overwrite_block(disk: &Path, offset: u64) -> Result<()> {
     finish(Command::new("qemu-io").args(["-f", "qcow2", "-c", &write]).arg(disk))
 }
 
-fn finish(command: &mut Command) -> Result<()> {
+/// Runs a program to its end.
+///
+/// # Errors
+/// When it is missing, with what to do, or refuses.
+pub(crate) fn finish(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let finished = run(command, b"", LIMIT);
     finished

@@ -8,27 +8,38 @@ use anyhow::{Context, Result, bail};
 /// Where images are, below the workspace.
 const DIRECTORY: &str = "target/image";
 
-/// An image of the cloud flavour.
+/// An image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// `DIRECTORY/portreeve_VERSION_cloud`, to which endings are added.
+    /// `DIRECTORY/portreeve_VERSION_FLAVOUR`, to which endings are added.
     stem: String,
     version: String,
 }
 
 impl Image {
-    /// The one that was built last: in `PORTREEVE_IMAGES`, a directory, or in the workspace's.
+    /// The one of the cloud flavour that was built last: in `PORTREEVE_IMAGES`, a directory, or in the workspace's.
     ///
     /// # Errors
     /// When there is none, with what to do.
     pub fn built_last() -> Result<Self> {
+        Self::of_flavour("cloud")
+    }
+
+    /// As [`Image::built_last`], of another flavour.
+    ///
+    /// # Errors
+    /// As [`Image::built_last`].
+    pub fn of_flavour(flavour: &str) -> Result<Self> {
         let given = std::env::var_os("PORTREEVE_IMAGES").map(PathBuf::from);
         let directory = given.unwrap_or_else(|| crate::built::workspace().join(DIRECTORY));
-        let told = || format!("no image in {}: run `cargo xtask image`", directory.display());
+        let told = || {
+            let there = directory.display();
+            format!("no image in {there}: run `cargo xtask image --debug --flavour {flavour}`")
+        };
         let mut found = Vec::new();
         for entry in fs::read_dir(&directory).with_context(told)? {
             let path = entry?.path();
-            if version(&path).is_some() {
+            if version(&path, flavour).is_some() {
                 found.push((fs::metadata(&path)?.modified()?, path));
             }
         }
@@ -36,7 +47,7 @@ impl Image {
         let Some((_, path)) = found.pop() else { bail!(told()) };
         Ok(Self {
             stem: path.with_extension("").display().to_string(),
-            version: version(&path).unwrap_or_default(),
+            version: version(&path, flavour).unwrap_or_default(),
         })
     }
 
@@ -48,6 +59,11 @@ impl Image {
     /// The whole disk.
     pub fn disk(&self) -> PathBuf {
         self.file("raw")
+    }
+
+    /// The same as qcow2, where the image was not built for tests alone.
+    pub fn qcow2(&self) -> PathBuf {
+        self.file("qcow2")
     }
 
     /// The kernel, for a machine that boots it without firmware.
@@ -70,15 +86,16 @@ impl Image {
         Ok(line.trim().to_owned())
     }
 
-    fn file(&self, ending: &str) -> PathBuf {
+    /// A file of it, by how its name ends: `qcow2`, `ova`.
+    pub fn file(&self, ending: &str) -> PathBuf {
         PathBuf::from(format!("{}.{ending}", self.stem))
     }
 }
 
-/// The version in a disk's name.
-fn version(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    Some(name.strip_prefix("portreeve_")?.strip_suffix("_cloud.raw")?.to_owned())
+/// The version in the name of a disk of a flavour.
+fn version(path: &Path, flavour: &str) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_prefix("portreeve_")?;
+    Some(name.strip_suffix(".raw")?.strip_suffix(flavour)?.strip_suffix('_')?.to_owned())
 }
 
 #[cfg(test)]
@@ -87,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_disk_is_told_by_its_name() {
-        assert_eq!(version(Path::new("/t/portreeve_0.1.0~2_cloud.raw")), Some("0.1.0~2".into()));
-        assert_eq!(version(Path::new("/t/portreeve_0.1.0_hardware.raw")), None);
+        assert_eq!(version(Path::new("/t/portreeve_0.1.0~2_cloud.raw"), "cloud"), Some("0.1.0~2".into()));
+        assert_eq!(version(Path::new("/t/portreeve_0.1.0_hardware.raw"), "cloud"), None);
         let image = Image { stem: "/t/portreeve_0.1.0_cloud".into(), version: "0.1.0".into() };
         assert_eq!(image.kernel(), Path::new("/t/portreeve_0.1.0_cloud.vmlinuz"));
     }

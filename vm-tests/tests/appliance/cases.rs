@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::deadline::until;
 use portreeve_tests::topology::{GATEWAY4, METRICS_PORT};
-use portreeve_tests::{Companion, Options, Route, Testbed, run};
+use portreeve_tests::{Companion, Netns, Options, Route, Testbed, run};
 use portreeve_vm_tests::seed::CARDS;
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ pub(crate) const CASES: &[GroupCase] = &[
     ("passes_files_whole", passes_files),
     ("tells_the_denied_why", tells_the_denied_why),
     ("is_scraped_by_prometheus", is_scraped),
+    ("tells_its_metrics_only_where_the_seed_says", tells_metrics_only_where_allowed),
     ("ships_recordings_that_the_private_key_opens", ships_recordings),
 ];
 
@@ -118,6 +119,18 @@ fn is_scraped(scene: &mut Scene) -> Result<()> {
         || Ok(value("sum(portreeve_connections_total)")?.filter(|count| *count >= 1.0)),
     )?;
     drop(prometheus);
+    Ok(())
+}
+
+/// The firewall of the machine itself: the seed opens the metrics to the client's network.
+fn tells_metrics_only_where_allowed(scene: &mut Scene) -> Result<()> {
+    let url = format!("http://{GATEWAY4}:{METRICS_PORT}/livez");
+    let topology = scene.bed.topology();
+    let asked = |from: &Netns| run(from.command("curl").args(["-sS", "-m", "5", &url]), b"", LIMIT);
+    asked(&topology.client)?.success()?;
+    let refused = asked(&topology.server)?;
+    // curl(1): 28 is "operation timeout".
+    ensure!(refused.status.code() == Some(28), "from the server's network: {refused:?}");
     Ok(())
 }
 

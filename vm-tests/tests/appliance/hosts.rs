@@ -29,9 +29,9 @@ pub(crate) struct Witness {
 /// How many packets of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// TCP of the client's own addresses to a target's port 22.
+    /// TCP of the client's addresses to a target's port 22.
     pub(crate) to_targets: u64,
-    /// TCP of the client's own addresses to the address that is no target.
+    /// TCP of the client's addresses to the address that is no target.
     pub(crate) to_open: u64,
 }
 
@@ -62,6 +62,11 @@ impl Prober {
 impl Witness {
     /// Sees what comes to the server's host from now on.
     pub(crate) fn start(server: &Netns) -> Result<Self> {
+        Self::of(server, [CLIENT4.into(), CLIENT6.into()])
+    }
+
+    /// The same of other addresses of the client.
+    pub(crate) fn of(server: &Netns, client: [IpAddr; 2]) -> Result<Self> {
         let wire = Wire::open(server, "eth0")?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
@@ -69,7 +74,7 @@ impl Witness {
             let mut seen = Seen::default();
             while !asked.load(Ordering::Relaxed) {
                 let Some(frame) = wire.receive()?.filter(|frame| !frame.outgoing) else { continue };
-                seen.count(&frame.frame);
+                seen.count(&frame.frame, client);
             }
             Ok(seen)
         });
@@ -83,9 +88,9 @@ impl Witness {
 }
 
 impl Seen {
-    fn count(&mut self, frame: &[u8]) {
+    fn count(&mut self, frame: &[u8], client: [IpAddr; 2]) {
         match flow(frame) {
-            Some((from, to, SSH_PORT)) if from == CLIENT4 || from == CLIENT6 => {
+            Some((from, to, SSH_PORT)) if client.contains(&from) => {
                 self.to_targets += u64::from(to == TARGET4 || to == TARGET6);
                 self.to_open += u64::from(to == OPEN4);
             }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::topology::{OPEN4, at};
 use portreeve_tests::{Companion, Finished, run};
 use portreeve_vm_tests::appliance::Firmware;
 use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::console::Ready;
 use portreeve_vm_tests::image::Image;
+
+use crate::Machine;
 
 /// How long anything but a boot may take, emulated.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -25,13 +27,14 @@ pub(crate) struct Scene {
     pub(crate) image: Image,
     /// What the first boot said.
     pub(crate) ready: Ready,
-    booted: Duration,
+    /// What was measured, for people.
+    pub(crate) figures: Vec<String>,
     _archive: Companion,
 }
 
-impl Scene {
+impl Machine for Scene {
     /// Boots the image that was built last, without firmware.
-    pub(crate) fn start() -> Result<Self> {
+    fn start() -> Result<Self> {
         let image = Image::built_last()?;
         let firmware = Firmware::Direct {
             image: image.clone(),
@@ -41,17 +44,46 @@ impl Scene {
         let archive = archive(&bed)?;
         let begun = Instant::now();
         let ready = bed.boot()?;
-        Ok(Self { bed, image, ready, booted: begun.elapsed(), _archive: archive })
+        let booted = format!("{:.1} s from power-on until it serves", begun.elapsed().as_secs_f64());
+        Ok(Self { bed, image, ready, figures: vec![booted], _archive: archive })
     }
 
+    fn said(&mut self) -> String {
+        self.bed.appliance().map_or_else(|error| error.to_string(), |appliance| appliance.tail())
+    }
+
+    #[expect(clippy::print_stdout, reason = "a test program: figures for people are its last output")]
+    fn stop(self) -> Result<()> {
+        for figure in &self.figures {
+            println!("appliance: {figure}");
+        }
+        self.bed.stop()
+    }
+}
+
+impl Scene {
     /// Runs `ssh ARGS` of the client.
     pub(crate) fn ssh(&self, args: &[&str], stdin: &[u8]) -> Result<Finished> {
         run(self.bed.client_ssh("ssh").args(args), stdin, LIMIT)
     }
 
+    /// The identity that the machine has told in its last boot.
+    pub(crate) fn machine_id(&mut self) -> Result<String> {
+        let console = fs::read_to_string(&self.bed.hardware_mut().console)?;
+        let (_, told) = console.split_once("portreeve-machine: ").context("the machine told no identity")?;
+        let id = told.get(..32).filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        Ok(id.context("an identity of 32 digits")?.to_owned())
+    }
+
     /// Where the archive has the sessions.
     pub(crate) fn archived(&self) -> PathBuf {
         self.bed.dir().join("archive").join(BUCKET).join(PREFIX)
+    }
+
+    /// How many sessions the archive has whole: the manifest is what comes last.
+    pub(crate) fn archived_whole(&self) -> Result<usize> {
+        let sessions = fs::read_dir(self.archived())?.flatten();
+        Ok(sessions.filter(|session| session.path().join("manifest.json").exists()).count())
     }
 
     /// Looks for a text in the output of archived sessions, with the recipient's private key.
@@ -67,14 +99,6 @@ impl Scene {
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect());
         let said = fs::read_to_string(self.bed.dir().join("archive.log")).unwrap_or_default();
         format!("the archive has {:?} and said {said}", found.unwrap_or_else(|_| Vec::new()))
-    }
-
-    pub(crate) fn figures(&self) -> String {
-        format!("appliance: {:.1} s from power-on until it serves", self.booted.as_secs_f64())
-    }
-
-    pub(crate) fn stop(self) -> Result<()> {
-        self.bed.stop()
     }
 }
 

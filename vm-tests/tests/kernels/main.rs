@@ -23,7 +23,7 @@ use portreeve_vm_tests::root::Root;
 /// What the tests in the guest run.
 const PROGRAMS: &[&str] = &[
     "cat", "cut", "env", "ethtool", "grep", "ip", "kmod", "ls", "modprobe", "nft", "nsenter", "setpriv",
-    "sh", "sleep", "sort", "ss", "sysctl", "tc", "true", "xargs",
+    "sh", "sleep", "sort", "ss", "sysctl", "tc", "true", "wg", "xargs",
 ];
 /// Where the tests are in the guest.
 const TESTS: &str = "/kernel";
