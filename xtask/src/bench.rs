@@ -4,6 +4,7 @@
 //! holds on other machines. docs/benchmarks.md says what each figure means. A figure that misses its aim
 //! is shown as such and does not fail the run.
 
+mod appliance;
 mod bulk;
 mod datapath;
 mod latency;
@@ -41,6 +42,8 @@ enum What {
     Datapath(datapath::Args),
     /// Recording: on against off, loss, sealing, recovery, typed commands.
     Record(record::Args),
+    /// The appliance in a machine: boot, memory, forwarding, sessions through it.
+    Appliance(appliance::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         What::Ssh(args) => args,
         What::Datapath(args) => return datapath::run(&args),
         What::Record(args) => return record::run(&args),
+        What::Appliance(args) => return appliance::run(&args),
     };
     setup::ensure(setup::plan::Needs::TESTBED)?;
     let programs = build_programs()?;
