@@ -1,4 +1,5 @@
-//! Users who come in by WireGuard: their devices are peers of the appliance, and peers are identities.
+//! Users who come in by WireGuard: their devices are peers of the appliance, and peers are identities. Its servers are
+//! behind a bond.
 //!
 //! The client's end is wireguard-go, the appliance's that of its kernel. The appliance makes its own key, and the client
 //! reads the public half where people do, on the console.
@@ -27,6 +28,8 @@ pub(crate) const CASES: &[Case] = &[("knows_wireguard_peers_as_users", knows_pee
 /// The client's device.
 const DEVICE: &str = "wgvm0";
 const PORT: u16 = 51_820;
+/// What the appliance makes of its card towards the servers.
+const BOND: &str = "bond0";
 /// Addresses of two devices: that of alice, who has a grant, and that of bob, who has none.
 const ALICE: [&str; 2] = ["10.66.0.2", "fd66::2"];
 const BOB: [&str; 2] = ["10.66.0.3", "fd66::3"];
@@ -73,9 +76,11 @@ impl Tunnel {
             .rsplit_once("WireGuard wg0 has the public key ")
             .and_then(|(_, key)| key.split_whitespace().next());
         let gateway = told.context("no key on the console")?.to_owned();
-        let is_there =
-            ready.programs.iter().any(|program| program.interface == "wg0" && program.mode == "tcx");
-        ensure!(is_there, "wg0 has no program: {ready:?}");
+        for interface in ["wg0", BOND] {
+            let mut programs = ready.programs.iter();
+            let is_there = programs.any(|program| program.interface == interface && program.mode == "tcx");
+            ensure!(is_there, "{interface} has no program: {ready:?}");
+        }
         let device = device(&bed)?;
         Ok(Self { bed, gateway, _device: device })
     }
@@ -195,12 +200,7 @@ fn make_key(path: &PathBuf) -> Result<String> {
 
 /// What the seed has in place of the ordinary one: a further interface, whose peers are both users.
 fn seed(alice: &str, bob: &str) -> String {
-    let [lan, wan] = CARDS;
-    let card = |(name, mac): (&str, &str), v4: std::net::Ipv4Addr, v6: std::net::Ipv6Addr| {
-        format!(
-            "[[interfaces]]\nname = \"{name}\"\nmac = \"{mac}\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"
-        )
-    };
+    let [(lan, lan_mac), (wan, wan_mac)] = CARDS;
     let peer = |name: &str, key: &str, [v4, v6]: [&str; 2]| {
         format!(
             "[[interfaces.wireguard.peers]]\nname = \"{name}\"\npublic_key = \"{key}\"\nallowed_ips = [\"{v4}\", \"{v6}\"]\n\
@@ -208,16 +208,16 @@ fn seed(alice: &str, bob: &str) -> String {
         )
     };
     format!(
-        "{}{}[[interfaces]]\nname = \"wg0\"\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\n\
+        "[[interfaces]]\nname = \"{lan}\"\nmac = \"{lan_mac}\"\naddresses = [\"{GATEWAY4}/24\", \"{GATEWAY6}/64\"]\n\
+         [[interfaces]]\nname = \"{wan}\"\nmac = \"{wan_mac}\"\n\
+         [[interfaces]]\nname = \"{BOND}\"\nbond = {{ ports = [\"{wan}\"], mode = \"active-backup\" }}\n\
+         addresses = [\"{GATEWAY_WAN4}/24\", \"{GATEWAY_WAN6}/64\"]\n\
+         [[interfaces]]\nname = \"wg0\"\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\n\
          [interfaces.wireguard]\nlisten_port = {PORT}\n{}{}\
-         [gateway.datapath]\ninterfaces = [\"{}\", \"{}\", \"wg0\"]\n\
+         [gateway.datapath]\ninterfaces = [\"{lan}\", \"{BOND}\", \"wg0\"]\n\
          [[policy.identities]]\nemail = \"alice@example.com\"\ngroups = [\"staff\"]\n\
          [[policy.identities]]\nemail = \"bob@example.com\"\n",
-        card(lan, GATEWAY4, GATEWAY6),
-        card(wan, GATEWAY_WAN4, GATEWAY_WAN6),
         peer("alice", alice, ALICE),
-        peer("bob", bob, BOB),
-        lan.0,
-        wan.0
+        peer("bob", bob, BOB)
     )
 }

@@ -59,6 +59,37 @@ impl Interface {
         Some((&self.name, device.private_key.as_ref().map(|key| key.0.as_str())))
     }
 
+    /// The cards that it makes one of.
+    pub(super) fn ports(&self) -> &[String] {
+        if let Kind::Bond { ports, .. } = &self.kind { ports } else { &[] }
+    }
+
+    /// Whether it is a bond of this card and others.
+    pub(super) fn has_port(&self, name: &str) -> bool {
+        self.ports().iter().any(|port| port == name)
+    }
+
+    /// Whether it is a card that gets a name, and nothing else.
+    fn is_only_named(&self) -> bool {
+        let named = Self { mac: self.mac.clone(), ..Self::card(self.name.clone()) };
+        *self == named
+    }
+
+    /// A card by its name.
+    const fn card(name: String) -> Self {
+        Self {
+            name,
+            mac: None,
+            kind: Kind::Card,
+            addresses: Vec::new(),
+            dhcp: Dhcp::No,
+            routes: Vec::new(),
+            router_advertisements: false,
+            dhcp_server: false,
+            mtu: None,
+        }
+    }
+
     /// Where peers of WireGuard reach it.
     pub(super) fn listen_port(&self) -> Option<u16> {
         if let Kind::WireGuard(device) = &self.kind { Some(device.listen_port) } else { None }
@@ -99,22 +130,24 @@ pub(super) fn read(seed: &Object<'_>, problems: &Problems) -> Vec<Interface> {
 
 /// A VLAN needs its interface, and a port of a bond is nothing else.
 fn check_links(interfaces: &[Interface], nodes: &[Node<'_>], problems: &Problems) {
-    let known = |name: &str| interfaces.iter().any(|interface| interface.name == name);
     for (interface, node) in interfaces.iter().zip(nodes) {
-        match &interface.kind {
-            Kind::Card | Kind::WireGuard(_) => {}
-            Kind::Vlan { on, .. } if known(on) => {}
-            Kind::Vlan { on, .. } => {
-                problems.error(
-                    node,
-                    format_args!("the VLAN is on {on:?}, which is none of the interfaces: add it"),
-                );
+        let bond_of = |port: &str| interfaces.iter().find(|bond| bond.has_port(port)).map(|bond| &bond.name);
+        if let Kind::Vlan { on, .. } = &interface.kind {
+            if let Some(bond) = bond_of(on) {
+                problems.error(node, format_args!("the VLAN is on a port of {bond}: put it on {bond}"));
+            } else if !interfaces.iter().any(|other| other.name == *on) {
+                let told = format_args!("the VLAN is on {on:?}, which is none of the interfaces: add it");
+                problems.error(node, told);
             }
-            Kind::Bond { ports, .. } => {
-                for port in ports.iter().filter(|port| known(port)) {
-                    problems
-                        .error(node, format_args!("{port:?} is a port of the bond: take its own entry out"));
-                }
+        }
+        if let Some(bond) = bond_of(&interface.name).filter(|_| !interface.is_only_named()) {
+            let told =
+                format_args!("it is a port of {bond}, which has the rest: leave `name` and `mac` only");
+            problems.error(node, told);
+        }
+        for port in interface.ports() {
+            if interfaces.iter().any(|other| other.name != interface.name && other.has_port(port)) {
+                problems.error(node, format_args!("{port:?} is a port of two bonds: leave it in one"));
             }
         }
     }
@@ -125,6 +158,11 @@ fn read_one(node: &Node<'_>, problems: &Problems) -> Option<Interface> {
     let name = object.need("name", "name = \"lan0\"").and_then(|node| interface_name(node, problems));
     let words = [("no", Dhcp::No), ("ipv4", Dhcp::Ipv4), ("ipv6", Dhcp::Ipv6), ("both", Dhcp::Both)];
     let kind = read_kind(&object, problems);
+    if matches!(kind, Some(Kind::Vlan { .. } | Kind::Bond { .. }))
+        && let Some(node) = object.find("mac")
+    {
+        problems.error(node, "only a card is found by its hardware address: take it out");
+    }
     if matches!(kind, Some(Kind::WireGuard(_))) {
         for key in ["mac", "dhcp", "dhcp_server", "router_advertisements"] {
             if let Some(node) = object.find(key) {

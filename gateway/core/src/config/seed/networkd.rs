@@ -21,7 +21,11 @@ fn of_interface(
     made: &BTreeMap<String, String>,
 ) -> Vec<File> {
     let name = &interface.name;
-    let mut files = vec![file(&format!("30-{name}.network"), network(interface, all, dns))];
+    let mut files = Vec::new();
+    // What a port is has its bond written.
+    if !all.iter().any(|bond| bond.has_port(name)) {
+        files.push(file(&format!("30-{name}.network"), network(interface, all, dns)));
+    }
     if let Some(mac) = &interface.mac {
         let text = format!("[Match]\nPermanentMACAddress={mac}\n\n[Link]\nName={name}\n");
         files.push(file(&format!("10-{name}.link"), text));

@@ -93,6 +93,7 @@ fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
     let more = "[[interfaces]]\nname = \"lan0.100\"\nvlan = { on = \"lan0\", id = 100 }\naddresses = [\"10.9.0.1/24\", \"fd00:9::1/64\"]\n\
                 router_advertisements = true\ndhcp_server = true\nmtu = 1400\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.9.0.254\" }]\n\
                 [[interfaces]]\nname = \"bond0\"\nbond = { ports = [\"eno1\", \"eno2\"] }\ndhcp = \"both\"\n\
+                [[interfaces]]\nname = \"eno1\"\nmac = \"52:54:00:AA:bb:02\"\n\
                 [[interfaces]]\nname = \"wan0\"\nmac = \"52:54:00:AA:bb:01\"\ndhcp = \"ipv4\"\n";
     let seed = load(&seed(more), "seed").unwrap();
     let files = seed.host_files(&BTreeMap::new());
@@ -114,7 +115,12 @@ fn vlans_bonds_and_what_a_router_offers_are_networkd_files() {
     let rules = text_of(&files, "/run/portreeve/nftables/seed.nft");
     assert!(rules.contains("open iifname \"lan0.100\" udp dport 67 accept\n"), "{rules}");
     assert!(text("20-bond0.netdev").contains("Mode=802.3ad"));
-    assert!(text("30-eno1.network").contains("Bond=bond0"));
+    for port in ["eno1", "eno2"] {
+        let name = format!("/run/systemd/network/30-{port}.network");
+        let of_port: Vec<_> = files.iter().filter(|file| file.path == name).map(|file| &file.text).collect();
+        assert_eq!(of_port, [&format!("[Match]\nName={port}\n\n[Network]\nBond=bond0\n")]);
+    }
+    assert!(text("10-eno1.link").contains("PermanentMACAddress=52:54:00:aa:bb:02\n"));
     assert!(
         text("30-bond0.network").contains("DHCP=yes\n")
             && text("30-bond0.network").contains("IPv6AcceptRA=yes")
@@ -268,6 +274,28 @@ fn wrong_tunnels_are_told_with_their_keys() {
         secret.contains("peers[0].preshared_key: this is no key of WireGuard") && !secret.contains("sesame"),
         "{secret}"
     );
+}
+
+#[test]
+fn a_bond_and_its_ports_say_each_thing_once() {
+    let entry = |text: &str| format!("[[interfaces]]\n{text}\n");
+    let bond = entry("name = \"bond0\"\nbond = { ports = [\"eno1\", \"eno2\"] }");
+    let port = entry("name = \"eno1\"\nmac = \"52:54:00:aa:bb:02\"");
+    load(&seed(&format!("{bond}{port}")), "seed").map(drop).unwrap();
+    for (more, told) in [
+        ("name = \"eno2\"\ndhcp = \"both\"", "it is a port of bond0, which has the rest"),
+        ("name = \"eno2\"\nmtu = 9000", "it is a port of bond0, which has the rest"),
+        ("name = \"bond1\"\nbond = { ports = [\"eno2\"] }", "\"eno2\" is a port of two bonds"),
+        ("name = \"eno2.7\"\nvlan = { on = \"eno2\", id = 7 }", "on a port of bond0: put it on bond0"),
+        ("name = \"x.7\"\nvlan = { on = \"x\", id = 7 }", "on \"x\", which is none of the interfaces"),
+        (
+            "name = \"bond1\"\nmac = \"52:54:00:aa:bb:03\"\nbond = { ports = [\"eno3\"] }",
+            "mac: only a card is found by its hardware address",
+        ),
+    ] {
+        let said = refused(&seed(&format!("{bond}{port}{}", entry(more))));
+        assert!(said.contains(told), "{told}\n{said}");
+    }
 }
 
 #[test]
