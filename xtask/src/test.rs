@@ -1,8 +1,10 @@
-//! `cargo xtask test`: every check and test, one line each in a summary, the totals as the last line.
+//! `cargo xtask test`: every check and test, what failed tests said, one line for each step in a summary, the totals as the
+//! last line.
 //!
 //! A failing step does not hide the others: only what needs it is left out. What counts as passed
 //! comes from the test binaries themselves; a step that should have run tests and shows none fails.
 
+mod failures;
 mod step;
 mod totals;
 
@@ -33,6 +35,8 @@ struct Outcome {
     verdict: Verdict,
     took: Duration,
     totals: Totals,
+    /// What its failed tests said.
+    failures: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    println!("\n{}\n\n{}", summary(&outcomes), totals(&outcomes));
+    println!("\n{}{}\n\n{}", told(&outcomes), summary(&outcomes), totals(&outcomes));
     let passed = outcomes.iter().all(|outcome| outcome.verdict == Verdict::Passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -69,7 +73,8 @@ fn perform(
 ) -> anyhow::Result<(Outcome, bool)> {
     if let Some(needed) = needed_but_failed(step, before) {
         let verdict = Verdict::NotRun(needed);
-        let outcome = Outcome { step, verdict, took: Duration::ZERO, totals: Totals::default() };
+        let outcome =
+            Outcome { step, verdict, took: Duration::ZERO, totals: Totals::default(), failures: Vec::new() };
         return Ok((outcome, false));
     }
     let mut command = command(step)?;
@@ -80,7 +85,8 @@ fn perform(
         .with_context(|| format!("cannot run `{}`", workspace::shown(&command)))?;
     let (verdict, totals) = judge(step, &finished);
     let interrupted = finished.ending == Ending::Interrupted;
-    Ok((Outcome { step, verdict, took: started.elapsed(), totals }, interrupted))
+    let failures = failures::of_output(&finished.stdout);
+    Ok((Outcome { step, verdict, took: started.elapsed(), totals, failures }, interrupted))
 }
 
 fn needed_but_failed(step: &Step, before: &[Outcome]) -> Option<&'static str> {
@@ -135,8 +141,17 @@ fn totals(outcomes: &[Outcome]) -> Totals {
     sum
 }
 
+/// What failed tests said, which stands far above by now.
+fn told(outcomes: &[Outcome]) -> String {
+    let of_step = |outcome: &Outcome| {
+        let Outcome { step, failures, .. } = outcome;
+        failures.iter().map(|said| format!("== failed in {}:\n{said}\n\n", step.name)).collect::<String>()
+    };
+    outcomes.iter().map(of_step).collect()
+}
+
 fn summary(outcomes: &[Outcome]) -> String {
-    let lines = outcomes.iter().map(|Outcome { step, verdict, took, totals }| {
+    let lines = outcomes.iter().map(|Outcome { step, verdict, took, totals, .. }| {
         let result = match verdict {
             Verdict::Passed if step.tests == Tests::None => "ok".to_owned(),
             Verdict::Passed => format!("ok: {totals}"),
@@ -165,7 +180,8 @@ mod tests {
 
     fn outcome(name: &str, finished: &Finished) -> Outcome {
         let (verdict, totals) = judge(step(name), finished);
-        Outcome { step: step(name), verdict, took: Duration::from_millis(1234), totals }
+        let failures = failures::of_output(&finished.stdout);
+        Outcome { step: step(name), verdict, took: Duration::from_millis(1234), totals, failures }
     }
 
     fn result(passed: u64, failed: u64, ignored: u64) -> String {
@@ -215,6 +231,14 @@ mod tests {
             outcome("ssh sides", &finished(0, &result(10, 0, 0))),
         ];
         assert_eq!(totals(&outcomes).to_string(), "410 passed, 0 failed, 2 skipped");
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_told_again() {
+        let failed = format!("failures:\n\n---- a ----\nwhy\n\nfailures:\n    a\n{}", result(1, 1, 0));
+        let outcomes =
+            [outcome("unit", &finished(0, &result(1, 0, 0))), outcome("e2e", &finished(1, &failed))];
+        assert_eq!(told(&outcomes), "== failed in e2e:\n---- a ----\nwhy\n\n");
     }
 
     #[test]
