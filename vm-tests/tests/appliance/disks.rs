@@ -54,14 +54,18 @@ fn is_the_same_in_every_format() -> Result<()> {
     Ok(())
 }
 
-/// The other disk's `var` has the same names, and cannot be written: the machine would not come up with it.
+/// The other disk's `var` has the same names, and cannot be written: the machine would not come up with it. Without a seed
+/// it asks for one.
 fn boots_beside_another() -> Result<()> {
     let (mut bed, _) = direct("boots")?;
     let other = var_alone(bed.dir())?;
-    bed.hardware_mut().volumes.push(other);
+    let hardware = bed.hardware_mut();
+    hardware.volumes.push(other);
+    hardware.seed = None;
     bed.switch_on()?;
-    // What stands before the prompt for a name.
-    wait_for(&mut bed, BOOT, |line| line.contains("Linux") && line.ends_with("ttyS0"))?;
+    wait_for(&mut bed, BOOT, |line| line.contains("portreeve-provision: there is no seed"))?;
+    let asked = bed.appliance()?.console().wait_for_text(BOOT, "Name of this machine");
+    asked.with_context(|| "no question on the console")?;
     bed.stop()
 }
 
