@@ -69,7 +69,7 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     Ok(bytes)
 }
 
-/// Writes a secret to a new file of mode 0600 and syncs it.
+/// Writes a secret to a new file of mode 0600, and syncs it and its name.
 ///
 /// # Errors
 /// [`SecretFileError::Exists`] when there is a file already; it is not touched. After any other error
@@ -83,7 +83,8 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
         }
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_name(path));
+    written.map_err(|error| {
         // Half a secret would stand in the way of the next try; that error comes first.
         std::fs::remove_file(path).ok();
         failed(error)
@@ -93,7 +94,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
 /// Writes a secret as [`write_new`] does, in place of what is there, in one step.
 ///
 /// # Errors
-/// [`SecretFileError::Io`]; what was there stays then.
+/// [`SecretFileError::Io`]; what was there stays then, or the new one is there and may not outlive a loss of power.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
     let failed = |source| SecretFileError::Io { action: "replace", path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -105,7 +106,13 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
         Ok(()) | Err(_) => {}
     }
     write_new(&next, bytes)?;
-    std::fs::rename(&next, path).map_err(failed)
+    std::fs::rename(&next, path).and_then(|()| sync_name(path)).map_err(failed)
+}
+
+/// Has the directory of a file on the disk: without that a loss of power takes the file with its name.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -88,10 +88,12 @@ pub(super) fn files(root: &Path, item: &Item) -> io::Result<Vec<SourceFile>> {
     Ok(files)
 }
 
-/// The SHA-256 of a file of that size.
+/// The SHA-256 of a file of that size, which is on the disk then: no loss of power takes back what a destination has.
 pub(super) fn digest(file: &SourceFile) -> io::Result<Sha256Digest> {
     let mut context = Context::new(&SHA256);
-    let mut source = File::open(&file.path)?.take(file.size.saturating_add(1));
+    let source = File::open(&file.path)?;
+    source.sync_data()?;
+    let mut source = source.take(file.size.saturating_add(1));
     let mut buffer = vec![0; 64 * 1024];
     let mut size: u64 = 0;
     loop {
