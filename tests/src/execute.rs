@@ -14,6 +14,9 @@ use nix::unistd::Pid;
 
 use crate::deadline::until;
 
+/// How much of what a program wrote stands in a message, in bytes.
+const SHOWN: usize = 8_000;
+
 /// How a program ended and what it wrote.
 #[derive(Clone, Debug)]
 pub struct Finished {
@@ -56,7 +59,7 @@ impl Finished {
         if self.status.success() {
             return Ok(self.out());
         }
-        bail!("{}\nstdout: {}\nstderr: {}", self.ending(), self.out(), self.err())
+        bail!("{}\n{}", self.ending(), told(&self.stdout, &self.stderr))
     }
 }
 
@@ -106,13 +109,25 @@ pub fn run(command: &mut Command, stdin: &[u8], limit: Duration) -> Result<Finis
         }
         match ended {
             Ok(status) => Ok(Finished { status, stdout, stderr }),
-            Err(error) => Err(error.context(format!(
-                "stdout: {}\nstderr: {}",
-                String::from_utf8_lossy(&stdout),
-                String::from_utf8_lossy(&stderr)
-            ))),
+            Err(error) => Err(error.context(told(&stdout, &stderr))),
         }
     })
+}
+
+/// What a program wrote, for a message.
+fn told(stdout: &[u8], stderr: &[u8]) -> String {
+    format!("stdout: {}\nstderr: {}", excerpt(stdout), excerpt(stderr))
+}
+
+/// As text; of more than [`SHOWN`] bytes both ends.
+fn excerpt(written: &[u8]) -> String {
+    if written.len() <= SHOWN {
+        return String::from_utf8_lossy(written).into_owned();
+    }
+    let (begin, rest) = written.split_at(SHOWN / 2);
+    let (middle, end) = rest.split_at(rest.len() - SHOWN / 2);
+    let (begin, end) = (String::from_utf8_lossy(begin), String::from_utf8_lossy(end));
+    format!("{begin}\n[{} bytes are left out]\n{end}", middle.len())
 }
 
 /// A program that reads all its input may end early; the broken pipe is its answer, not an error.
@@ -229,6 +244,15 @@ mod tests {
         .unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("working") && text.contains("not within"), "{text}");
+    }
+
+    #[test]
+    fn a_message_holds_both_ends_of_long_output() {
+        let mut script = Command::new("sh");
+        script.args(["-c", "echo begun; head -c 1000000 /dev/zero; echo done; exit 7"]);
+        let text = run(&mut script, b"", LIMIT).unwrap().success().unwrap_err().to_string();
+        assert!(text.contains("begun") && text.contains("done"), "{text}");
+        assert!(text.contains("[992011 bytes are left out]") && text.len() < 9_000, "{}", text.len());
     }
 
     #[test]

@@ -115,12 +115,23 @@ impl Client<'_> {
     fn down(&self) -> Result<Observation> {
         let bytes = noise(3_000_000);
         fs::write(self.bed.server().home("alice").join(self.case), &bytes)?;
-        same(&self.run(&[TARGET, &format!("cat {}", self.case)], b"")?, &bytes)
+        same(&self.run_into_file(&[TARGET, &format!("cat {}", self.case)], b"")?, &bytes)
     }
 
     fn both(&self) -> Result<Observation> {
         let bytes = noise(3_000_000);
-        same(&self.run(&[TARGET, "cat"], &bytes)?, &bytes)
+        same(&self.run_into_file(&[TARGET, "cat"], &bytes)?, &bytes)
+    }
+
+    /// With a file as its output. Into a pipe dbclient of Dropbear 2022.83 hangs on either route, once in
+    /// some hundred downloads: when the channel's close is there before the pipe has taken the last bytes, its loop looks
+    /// whether a channel is left before it writes and removes the last one, and then waits for the server.
+    fn run_into_file(&self, args: &[&str], stdin: &[u8]) -> Result<Finished> {
+        let mut command = self.bed.client("sh");
+        command.args(["-c", "exec \"$@\" >output", "sh", self.program]);
+        command.args(&self.options).args(args).env("HOME", &self.dir).current_dir(&self.dir);
+        let finished = run(&mut command, stdin, LIMIT)?;
+        Ok(Finished { stdout: fs::read(self.dir.join("output"))?, ..finished })
     }
 }
 
