@@ -15,6 +15,7 @@ mod socket;
 mod sums;
 pub(crate) mod tags;
 pub(crate) mod tc;
+mod verifier;
 pub(crate) mod xdp;
 pub(crate) mod xdp_maps;
 mod xdp_vlan;

@@ -12,11 +12,15 @@ use portreeve_ebpf::targets::{FAMILY_V4, FAMILY_V6, Words};
 use super::frame::load;
 use super::link::Link;
 use super::tags::{Network, Tags};
+use super::verifier::forget;
 
 const IPV4_HEADER: usize = 20;
 pub(crate) const IPV6_HEADER: usize = 40;
 /// Extension headers that are walked; a chain that is longer counts as unknown.
 const MAX_EXTENSION_HEADERS: usize = 8;
+/// Where a chain ends at the latest, as a mask: each header has 2 KiB at most, and what is in front of the first less than one of them.
+const FURTHEST: usize = 0x7fff;
+const _: () = assert!((MAX_EXTENSION_HEADERS + 2) * 256 * 8 <= FURTHEST);
 
 const HOP_BY_HOP: u8 = 0;
 /// Flags of TCP (RFC 9293, section 3.1).
@@ -215,11 +219,12 @@ fn walk(ctx: &TcContext, first: u8, mut offset: usize) -> Chain {
         }
         let Some(head) = load::<u32>(ctx, offset) else { break };
         let head = head.to_ne_bytes();
-        offset += match next {
+        let length = match next {
             FRAGMENT => 8,
             AUTHENTICATION => (head[1] as usize + 2) * 4,
             _ => (head[1] as usize + 1) * 8,
         };
+        offset = forget(ctx, offset + length, FURTHEST);
         if next == FRAGMENT {
             fragmented = true;
             let first_part = head[2] == 0 && head[3] & 0xf8 == 0;

@@ -2,8 +2,8 @@
 //!
 //! `verdicts` runs single frames through the TC program by `BPF_PROG_TEST_RUN`; `steering` sends
 //! real traffic through network namespaces of its own, `interfaces` makes
-//! interfaces anew, `tags` sends raw frames, `bare` packets without frames, and `fast_path` compares with plain forwarding. Without root, or without the object file
-//! that `cargo xtask build` makes, every test fails and says why.
+//! interfaces anew, `tags` sends raw frames, `bare` packets without frames, `verifier` asks what loading takes, and `fast_path` compares with
+//! plain forwarding. Without root, or without the object file that `cargo xtask build` makes, every test fails and says why.
 //!
 //! The steering tests need a gateway process that they can kill: this program again, in the role
 //! of [`gateway`].
@@ -32,6 +32,7 @@ mod rules;
 mod steering;
 mod tags;
 mod verdicts;
+mod verifier;
 
 use std::env;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ type Test = (&'static str, fn() -> Outcome);
 /// since most of the time is the emulated verifier's, which sees all programs whenever a gateway starts.
 const IN_MACHINES: &[&str] = &[
     "verdict_any_bytes_have_one_outcome",
+    "verifier_follows_a_tenth_of_what_it_would",
     "steering_reaches_listener_with_original_destination",
     "steering_lets_packets_pass_whose_sums_are_left_to_devices",
     "steering_by_clsact_survives_restart",
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         .chain(paths::TESTS)
         .chain(rules::TESTS)
         .chain(bare::TESTS)
+        .chain(verifier::TESTS)
         .chain(fast_path::TESTS);
     let machine = env::var("PORTREEVE_VIRTUAL_MACHINE").ok();
     let of_machines = if machine.is_some() { devices::TESTS } else { &[] };
