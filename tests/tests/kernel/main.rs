@@ -34,8 +34,8 @@ mod tags;
 mod verdicts;
 mod verifier;
 
-use std::env;
 use std::process::ExitCode;
+use std::{env, thread};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -97,7 +97,10 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|&(name, test)| Trial::test(name, move || ready().and_then(|()| test())))
         .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Half of the time is spent in waiting for what must not come.
+    arguments.test_threads.get_or_insert_with(|| 2 * thread::available_parallelism().map_or(1, usize::from));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn ready() -> Outcome {
