@@ -21,8 +21,9 @@ pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
     let loaded = match store::load(&gateway.config.policy_file, generation) {
         Ok(loaded) => loaded,
         Err(error) => {
-            gateway.metrics.policy_rejected();
+            // In this order: who sees the count finds the reason in the log.
             tracing::error!(error = %anyhow::Error::from(error), "the policy file is refused; the old policy stays in force");
+            gateway.metrics.policy_rejected();
             return;
         }
     };
@@ -44,8 +45,8 @@ pub(super) fn policy(gateway: &Gateway, datapath: Option<&Mutex<Datapath>>) {
             );
         }
         Err(error) => {
-            gateway.metrics.policy_rejected();
             tracing::error!(error = %anyhow::Error::from(error), "the kernel refused the targets; the old policy stays in force");
+            gateway.metrics.policy_rejected();
         }
     }
 }
