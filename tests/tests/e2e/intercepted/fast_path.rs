@@ -64,7 +64,12 @@ fn ensure_on(bed: &Testbed) -> Result<()> {
     ensure!(interfaces(bed)? == json!(GATEWAY_INTERFACES), "{}", bed.gateway()?.log()?);
     let before = forwarded(bed)?;
     for open in [at(OPEN4, SSH_PORT), at(OPEN6, SSH_PORT)] {
-        ensure!(first_line(bed, open)?.starts_with("SSH-2.0-OpenSSH"));
+        let line = first_line(bed, open)?;
+        ensure!(
+            line.starts_with("SSH-2.0-OpenSSH"),
+            "{open} said {line:?}, its sshd {}",
+            bed.server().log()?
+        );
     }
     ensure!(forwarded(bed)? >= before + 4, "{}", bed.gateway()?.datapath_status()?);
     Ok(())
