@@ -182,6 +182,11 @@ impl Relay {
         self.channels.get(id)
     }
 
+    /// Whether a side may still say something on a channel: both have numbers for it, and this one has not closed it.
+    pub fn speaks_on(&self, side: Side, id: ChannelId) -> bool {
+        self.channels.carries_data_of(id, side)
+    }
+
     /// The channels that are open or asked for, in the order they were asked for.
     pub fn open_channels(&self) -> Vec<&Channel> {
         self.channels.all()

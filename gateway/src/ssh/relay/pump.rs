@@ -180,8 +180,8 @@ impl<O: SessionObserver> Lane<'_, O> {
     fn grant_held(&mut self, held: &mut HeldWindows, cx: &mut Context<'_>) -> Result<bool, Halt> {
         let mut granted = false;
         while takes(&self.to.transport) {
-            let open = |channel| self.channels.channel(channel).is_some();
-            let Some((recipient, bytes)) = held.release(open, cx) else { break };
+            let speaks = |channel| self.channels.speaks_on(self.side, channel);
+            let Some((recipient, bytes)) = held.release(speaks, cx) else { break };
             forward(self.to, &window_adjust(recipient, bytes))?;
             granted = true;
         }

@@ -622,3 +622,21 @@ async fn a_slow_observer_holds_back_window_of_its_channel_and_of_no_other() {
     say(&mut bed.user, &adjust(9, 3)).await;
     assert_eq!(next(&mut bed.target).await, adjust(9, 3));
 }
+
+/// RFC 4254 section 5.3: a side that has closed a channel says nothing more on it; PuTTY ends a session in which one does.
+#[tokio::test]
+async fn no_window_is_granted_behind_the_close_of_who_granted_it() {
+    let (keep_up, behind) = watch::channel(true);
+    let observer = Slow { behind: Some(behind), ..Slow::default() };
+    let mut bed = bed(observer, SshPermissions::NONE).await;
+    open_session(&mut bed).await;
+    let close = message(message::CHANNEL_CLOSE, 5, &[]);
+    say(&mut bed.target, &message(message::CHANNEL_WINDOW_ADJUST, 5, &100_u32.to_be_bytes())).await;
+    say(&mut bed.target, &close).await;
+    assert_eq!(next(&mut bed.user).await, close);
+    keep_up.send(false).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let later = [&[message::GLOBAL_REQUEST][..], &string(b"keepalive@openssh.com"), &[0]].concat();
+    say(&mut bed.target, &later).await;
+    assert_eq!(next(&mut bed.user).await, later);
+}

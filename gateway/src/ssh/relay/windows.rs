@@ -54,14 +54,14 @@ impl HeldWindows {
         ready
     }
 
-    /// The next channel that may be sent more now, by its number on the wire. Channels that are not
-    /// `open` any more need none.
+    /// The next channel that may be sent more now, by its number on the wire. Of a channel that who granted it no longer
+    /// `speaks` on none is: nothing may follow a CLOSE (RFC 4254 section 5.3).
     pub(super) fn release(
         &mut self,
-        open: impl Fn(ChannelId) -> bool,
+        speaks: impl Fn(ChannelId) -> bool,
         cx: &mut Context<'_>,
     ) -> Option<(u32, u32)> {
-        self.0.retain(|held| open(held.channel));
+        self.0.retain(|held| speaks(held.channel));
         let ready = self.0.iter_mut().position(|held| held.waiting.as_mut().poll(cx).is_ready())?;
         let held = self.0.swap_remove(ready);
         Some((held.recipient, held.bytes))
