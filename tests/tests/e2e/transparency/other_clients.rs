@@ -20,6 +20,8 @@ const SAME: &[(&str, &str)] = &[("equal", "true")];
 
 pub(super) const CASES: &[Case] = &[
     Case::new("plink_runs_a_command", |bed| putty(bed, "plink_exec")?.exec()).expecting(RAN),
+    Case::new("plink_reads_a_status_behind_its_close", |bed| putty(bed, "plink_late")?.late_status())
+        .expecting(&[("status", "exit 5"), ("stdout", "out\n")]),
     Case::new("plink_uploads", |bed| putty(bed, "plink_up")?.up()).expecting(SAME),
     Case::new("plink_downloads", |bed| putty(bed, "plink_down")?.down()).expecting(SAME),
     Case::new("plink_sends_both_ways", |bed| putty(bed, "plink_both")?.both()).expecting(SAME),
@@ -102,6 +104,12 @@ impl Client<'_> {
 
     fn exec(&self) -> Result<Observation> {
         let finished = self.run(&[TARGET, "echo server out; uname -n; exit 7"], b"")?;
+        Ok(Observation::new().with("status", finished.ending()).with("stdout", finished.out()))
+    }
+
+    /// PuTTY closes a channel as soon as both sides have sent EOF; sshd has a status to tell when the process ends.
+    fn late_status(&self) -> Result<Observation> {
+        let finished = self.run(&[TARGET, "echo out; exec >&- 2>&-; sleep 1; exit 5"], b"")?;
         Ok(Observation::new().with("status", finished.ending()).with("stdout", finished.out()))
     }
 
