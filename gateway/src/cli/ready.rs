@@ -35,7 +35,7 @@ An interface stands there with each program that the kernel runs on it, how it i
 xdp-generic) and its number. On the appliance the version is the image's, and the slot is the half of the disk that
 it was started from. With status 3:
   portreeve-not-ready: REASON
-Needs CAP_SYS_ADMIN, as `portreeve datapath status` does.")]
+Needs CAP_NET_ADMIN and CAP_BPF, as `portreeve datapath status` does.")]
 pub(super) struct ReadyArgs {
     #[command(flatten)]
     config: ConfigArg,

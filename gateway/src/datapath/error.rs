@@ -157,14 +157,6 @@ pub enum DatapathError {
         /// Why.
         source: Box<TcError>,
     },
-    /// The kernel does not say what an interface has.
-    #[error("cannot ask what is attached to {interface}; run as root")]
-    Query {
-        /// Interface.
-        interface: String,
-        /// Why.
-        source: Box<ProgramError>,
-    },
     /// The pins were removed while the gateway ran.
     #[error(
         "the programs were detached (`portreeve datapath detach`); restart the gateway to attach them again"

@@ -63,7 +63,7 @@ pub use self::interfaces::InterfaceState;
 pub use self::kernel_log::KernelLog;
 pub use self::link_events::LinkEvents;
 pub use self::preflight::{Look, Warning};
-pub use self::status::{AttachedProgram, Counters, Status, counters, status};
+pub use self::status::{AttachedProgram, Counters, Status, counters, is_complete, status};
 
 use self::fast_path::FastPath;
 use self::header::Header;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::DatapathError;
 use super::maps::Maps;
 use super::pins::{Attachment, Pins};
-use super::{clsact, fast_path, tcx};
+use super::{clsact, fast_path, preflight, tcx};
 
 /// A program that the kernel runs on what comes in on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -77,10 +77,7 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
         return Ok(None);
     }
     let maps = Maps::from_pins(&pins)?;
-    let mut programs = Vec::new();
-    for attachment in pins.attachments()? {
-        programs.extend(attached(&attachment, &pins)?);
-    }
+    let mut programs = steering(&pins)?;
     let mut interfaces: Vec<String> = programs.iter().map(|program| program.interface.clone()).collect();
     interfaces.sort();
     interfaces.dedup();
@@ -103,6 +100,23 @@ pub fn status(config: &DatapathConfig) -> Result<Option<Status>, DatapathError> 
         fast_path,
         fast_path_counters,
     }))
+}
+
+/// Whether every configured interface has its program, and none is one whose frames another device takes, and there are
+/// targets. What cannot be asked is not so.
+pub fn is_complete(config: &DatapathConfig) -> bool {
+    let pins = Pins::new(&config.pin_dir);
+    let programs = steering(&pins).unwrap_or_default();
+    let has = |name: &String| programs.iter().any(|program| program.interface == *name);
+    let closed = |name| has(name) && preflight::interface(name).is_ok();
+    let targets = Maps::from_pins(&pins).and_then(|maps| maps.count()).unwrap_or_default();
+    targets > 0 && config.interfaces.iter().all(closed)
+}
+
+/// The programs for steering that are on interfaces.
+fn steering(pins: &Pins) -> Result<Vec<AttachedProgram>, DatapathError> {
+    let looked = pins.attachments()?.into_iter().map(|attachment| attached(&attachment, pins).transpose());
+    looked.flatten().collect()
 }
 
 fn attached(attachment: &Attachment, pins: &Pins) -> Result<Option<AttachedProgram>, DatapathError> {

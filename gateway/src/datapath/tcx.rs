@@ -3,6 +3,7 @@
 //! A link follows its interface, not the name. When the interface goes, the link stays behind
 //! defunct, and an interface that is made anew under the name has none.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -61,20 +62,34 @@ pub(super) fn update(
 
 /// Number of the program of the pinned link, where it runs on the interface that has this name now.
 ///
-/// Asks without a program in hand; needs `CAP_SYS_ADMIN`, as the kernel gives programs by number.
+/// Asks the kernel about the link alone: programs it gives by number only to `CAP_SYS_ADMIN`.
 pub(super) fn attached(interface: &str, path: &Path) -> Result<Option<u32>, DatapathError> {
     let Some(link) = pinned(path)? else { return Ok(None) };
-    if if_nametoindex(interface).is_err() {
-        return Ok(None);
-    }
+    let Ok(index) = if_nametoindex(interface) else { return Ok(None) };
     let info = link
         .info()
         .map_err(|source| DatapathError::Link { path: path.to_owned(), source: Box::new(source) })?;
-    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).map_err(|source| {
-        DatapathError::Query { interface: interface.to_owned(), source: Box::new(source) }
-    })?;
-    let ours = info.program_id();
-    Ok(programs.iter().any(|program| program.id() == ours).then_some(ours))
+    Ok((index_of(info.id())? == Some(index)).then_some(info.program_id()))
+}
+
+/// Index of the interface of a link that this process has open, 0 of a defunct one: the kernel tells it with the descriptor
+/// (proc_pid_fdinfo(5)).
+fn index_of(link: u32) -> Result<Option<u32>, DatapathError> {
+    const OPEN: &str = "/proc/self/fdinfo";
+    let failed = |source| DatapathError::Proc { path: OPEN.into(), source };
+    for entry in fs::read_dir(OPEN).map_err(failed)? {
+        // Other threads close theirs meanwhile.
+        let Ok(told) = fs::read_to_string(entry.map_err(failed)?.path()) else { continue };
+        if number(&told, "link_id") == Some(link) {
+            return Ok(number(&told, "ifindex"));
+        }
+    }
+    Ok(None)
+}
+
+/// The number in the line that begins with `name`.
+fn number(told: &str, name: &str) -> Option<u32> {
+    told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 
 fn pinned(path: &Path) -> Result<Option<FdLink>, DatapathError> {

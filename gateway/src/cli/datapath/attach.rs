@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::{ConfigArg, print, runtime};
-use crate::datapath::{Datapath, DatapathError, InterfaceState, LinkEvents};
+use crate::datapath::{self, Datapath, DatapathError, InterfaceState, LinkEvents};
 use crate::store;
 use crate::telemetry::with_causes;
 
@@ -28,6 +28,9 @@ pub(in crate::cli) struct AttachArgs {
     /// Wait until every configured interface is there, at most so long, as \"30s\" or \"2m\"
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     wait: Option<Duration>,
+    /// Do nothing when targets are closed on every configured interface already, whatever the policy file says now
+    #[arg(long)]
+    unless_attached: bool,
 }
 
 /// What became of the configured interfaces.
@@ -51,6 +54,10 @@ struct Report {
 impl AttachArgs {
     pub(super) fn run(self, json: bool) -> anyhow::Result<ExitCode> {
         let config = self.config.load()?;
+        if self.unless_attached && datapath::is_complete(&config.datapath) {
+            print::line("nothing to do: targets are closed on every configured interface")?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut datapath = match Datapath::attach_early(&config.datapath) {
             Ok(datapath) => datapath,
             Err(DatapathError::InUse { .. }) => {

@@ -58,6 +58,10 @@ fn before_the_gateway(_: &Beds) -> Result<()> {
     ensure_closed(&bed)?;
     let found = bed.gateway()?.datapath_status()?;
     ensure!(found["interfaces"] == json!(["lan0", "wan0"]) && found["gateway"].is_null(), "{found}");
+    let again = attach(&bed, &["--unless-attached", "--wait", "10s"])?;
+    ensure!(again.out().contains("nothing to do"), "{again:?}");
+    let same = bed.gateway()?.datapath_status()?;
+    ensure!(same["programs"] == found["programs"], "programs were loaded for nothing: {same} {found}");
     ensure!(found["targets"] == report["targets"] && report["targets"] != json!(0), "{found} {report}");
     bed.gateway_mut()?.launch()?;
     ensure_serves(&bed)
@@ -111,7 +115,8 @@ fn later(_: &Beds) -> Result<()> {
     let impatient = attach(&bed, &["--wait", "100ms"])?;
     ensure!(impatient.ending() == "exit 1" && impatient.out().contains("late0"), "{impatient:?}");
     run(&mut datapath(&bed, &["detach"])?, b"", LIMIT)?.success()?;
-    let mut waiting = Companion::spawn(&mut datapath(&bed, &["attach", "--wait", "1m"])?)?;
+    let mut waiting =
+        Companion::spawn(&mut datapath(&bed, &["attach", "--unless-attached", "--wait", "1m"])?)?;
     let there = json!(["lan0", "wan0"]);
     // Pins that are half made are no status.
     until("the first interfaces", SOON, || {
