@@ -64,6 +64,8 @@ impl Tree {
     /// As [`Tree::new`].
     pub(super) fn finish(&self, inputs: &Inputs<'_>) -> anyhow::Result<()> {
         self.prune()?;
+        // What was deleted is not looked for.
+        self.inside(&["depmod", &self.release])?;
         copy(&data().join("rootfs"), &self.root)?;
         let units = data().join("systemd");
         if units.is_dir() {

@@ -11,10 +11,11 @@ use anyhow::{Context, ensure};
 
 use crate::workspace::require;
 
-/// Words of the command line beside the root hash: consoles, a reboot ten seconds after a panic, and no messages of
-/// the audit subsystem, which nobody here reads.
-const COMMAND_LINE: &str =
-    "console=tty0 console=ttyS0,115200 panic=10 oops=panic loglevel=4 audit=0 systemd.show_status=error";
+/// Words of the command line beside the root hash: consoles, a reboot ten seconds after a panic, no messages of
+/// the audit subsystem, which nobody here reads, and of the kernel's security modules those that need no rules, which
+/// nobody here writes.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 panic=10 oops=panic loglevel=4 audit=0 \
+                            lsm=lockdown,capability,landlock,yama systemd.show_status=error";
 
 /// What a kernel image is made of, as files.
 #[derive(Debug)]
