@@ -15,9 +15,10 @@ use anyhow::{Context, Result, bail};
 use portreeve_tests::Netns;
 use portreeve_tests::deadline::until;
 
+use crate::accelerator::accelerator;
 use crate::console::{Console, Missed, Ready};
 use crate::devices::Devices;
-use crate::emulator::{EMULATED, Emulator, QEMU};
+use crate::emulator::{Emulator, QEMU};
 use crate::image::Image;
 use crate::tpm::Tpm;
 
@@ -130,7 +131,7 @@ impl Hardware {
     fn command(&self, control: &Path) -> Result<Command> {
         let mut command = self.netns.command(QEMU);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(EMULATED).args(["-smp", "2", "-m", "1024", "-device", "virtio-rng-pci"]);
+        command.args(accelerator()).args(["-smp", "2", "-m", "1024", "-device", "virtio-rng-pci"]);
         command.args(["-serial", "stdio", "-qmp"]).arg(format!("unix:{},server,nowait", control.display()));
         self.firmware.add_to(&mut command)?;
         command.args(self.devices.disk(&self.disk));

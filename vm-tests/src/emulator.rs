@@ -9,11 +9,6 @@ use anyhow::{Context, Result};
 
 /// The program.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// The emulated machine. Where the processor says that it moves bytes quickly the kernel clears and copies memory by
-/// `rep movsb` and `rep stosb`, which the emulator does byte by byte: a third of the time that a verifier takes.
-pub(crate) const EMULATED: &[&str] =
-    &["-accel", "tcg,thread=multi", "-cpu", "max,erms=off,fsrm=off,fsrs=off,fzrm=off,fsrc=off"];
-
 /// A process that does not outlive its value; its end is that of a power cut.
 #[derive(Debug)]
 pub(crate) struct Emulator(Child);

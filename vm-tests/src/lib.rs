@@ -8,9 +8,10 @@
 //!   told ([`keyboard`]), and hosts at its network cards ([`bed`]), in VLANs where that is wanted ([`vlans`], [`switch`]).
 //!
 //! Invariants: a machine that says nothing, panics or takes too long is a failure with its log kept; nothing of
-//! the host is changed but `target/vm`. What it does not do: fetch kernels or install QEMU, which is
-//! `cargo xtask setup`; use KVM, which not every host of CI can: all is emulated, so results do not differ.
+//! the host is changed but `target/vm`; KVM runs machines only where a short boot has proved that it does (`accelerator`), else
+//! they are emulated. What it does not do: fetch kernels or install QEMU, which is `cargo xtask setup`.
 
+pub mod accelerator;
 pub mod appliance;
 pub mod bed;
 pub mod built;

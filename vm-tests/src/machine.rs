@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::emulator::{EMULATED, Emulator, QEMU, lines};
+use crate::accelerator::accelerator;
+use crate::emulator::{Emulator, QEMU, lines};
 use crate::kernels::Unpacked;
 use crate::{ENDED, READY};
 
@@ -110,7 +111,7 @@ impl Machine<'_> {
     fn command(&self) -> Command {
         let mut command = Command::new(QEMU);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(EMULATED).args(["-machine", "q35", "-smp", "2", "-m", "1536"]);
+        command.args(accelerator()).args(["-machine", "q35", "-smp", "2", "-m", "1536"]);
         command.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(self.root);
         let words = ["console=ttyS0", "loglevel=5", "panic=-1", "net.ifnames=0", "mitigations=off", "--"];
         command.arg("-append").arg([&words[..], self.program].concat().join(" "));

@@ -10,10 +10,10 @@ use portreeve_tests::{Companion, Netns, Options, Route, Testbed, run};
 use portreeve_vm_tests::seed::CARDS;
 use serde_json::Value;
 
-use crate::GroupCase;
+use crate::MachineCase;
 use crate::scene::{LIMIT, Scene};
 
-pub(crate) const CASES: &[GroupCase] = &[
+pub(crate) const CASES: &[MachineCase<Scene>] = &[
     ("says_what_runs_where", says_what_runs_where),
     ("passes_ssh_as_if_it_were_not_there", passes_ssh),
     ("passes_files_whole", passes_files),

@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::deadline::until;
 use portreeve_tests::{Companion, run};
 
-use crate::GroupCase;
+use crate::MachineCase;
 use crate::disk_of::audit_keys;
 use crate::hosts::{Prober, Seen, Witness};
 use crate::scene::{LIMIT, Scene};
 
-pub(crate) const CASES: &[GroupCase] = &[
+pub(crate) const CASES: &[MachineCase<Scene>] = &[
     ("keeps_keys_and_pins_over_a_reboot", keeps_over_a_reboot),
     ("loses_nothing_but_the_last_second_to_a_power_cut_and_stays_closed", survives_a_power_cut),
 ];

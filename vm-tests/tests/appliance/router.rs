@@ -20,8 +20,9 @@ use portreeve_vm_tests::image::Image;
 use portreeve_vm_tests::seed::CARDS;
 use portreeve_vm_tests::vlans::{CLIENT_VLAN, GATEWAY_NEIGHBOUR4, NEIGHBOUR_VLAN, NEIGHBOUR4};
 
+use crate::MachineCase;
+use crate::lane::Machine;
 use crate::scene::LIMIT;
-use crate::{Machine, MachineCase};
 
 pub(crate) const CASES: &[MachineCase<Router>] = &[
     ("router_lets_the_break_glass_account_in", lets_the_break_glass_account_in),

@@ -13,7 +13,7 @@ use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::console::Ready;
 use portreeve_vm_tests::image::Image;
 
-use crate::Machine;
+use crate::lane::Machine;
 
 /// How long anything but a boot may take, emulated.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);

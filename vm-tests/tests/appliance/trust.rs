@@ -18,9 +18,10 @@ use portreeve_vm_tests::image::Image;
 use portreeve_vm_tests::secure_boot::{self, Keys};
 use portreeve_vm_tests::{built, disk, kernels};
 
+use crate::MachineCase;
 use crate::hosts::{Prober, Witness};
+use crate::lane::Machine;
 use crate::scene::LIMIT;
-use crate::{Machine, MachineCase};
 
 pub(crate) const CASES: &[MachineCase<Trust>] = &[
     ("trust_serves_under_secure_boot_when_it_is_signed", serves_when_signed),
@@ -38,7 +39,7 @@ pub(crate) const START: Duration = Duration::from_secs(300);
 /// of a version for people, since nothing will come.
 const BROKEN: [(&str, &str); 2] = [
     ("portreeve@.service.d/broken.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/false\n"),
-    ("portreeve-boot-deadline.timer.d/soon.conf", "[Timer]\nOnActiveSec=\nOnActiveSec=20s\n"),
+    ("portreeve-boot-deadline.timer.d/soon.conf", "[Timer]\nOnActiveSec=\nOnActiveSec=5s\n"),
 ];
 
 /// The machine.

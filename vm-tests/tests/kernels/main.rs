@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
+use portreeve_vm_tests::accelerator;
 use portreeve_vm_tests::built;
 use portreeve_vm_tests::kernels::{self, KERNELS, Kernel};
 use portreeve_vm_tests::machine::Machine;
@@ -30,6 +31,9 @@ const TESTS: &str = "/kernel";
 /// Emulated, on the two cores of a small machine of CI.
 const LIMIT: Duration = Duration::from_secs(1500);
 
+/// Beside other machines.
+const PROOF: Duration = Duration::from_secs(60);
+
 static TABLE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {
@@ -41,7 +45,11 @@ fn main() -> ExitCode {
             runs_all(kernel).map_err(|error| format!("{error:#}").into())
         })
     };
-    let conclusion = libtest_mimic::run(&arguments, KERNELS.iter().map(trial).collect());
+    let proof = Trial::test("a_kernel_that_starts_proves_what_runs_it", || {
+        is_proved().map_err(|error| format!("{error:#}").into())
+    });
+    let trials = KERNELS.iter().map(trial).chain([proof]).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
     let table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     if !table.is_empty() {
         println!("{:<32} {:>6} {:>6} {:>8} {:>8}", "kernel", "passed", "failed", "boot s", "all s");
@@ -85,6 +93,12 @@ fn runs_all(kernel: &Kernel) -> Result<()> {
     ));
     ensure!(run.code == 0 && failed == 0, "{failed} tests failed on {}", unpacked.release);
     ensure!(passed > 0, "no test ran on {}", unpacked.release);
+    Ok(())
+}
+
+/// What KVM has to show, emulation does.
+fn is_proved() -> Result<()> {
+    ensure!(accelerator::runs_a_kernel(accelerator::EMULATED, PROOF)?, "no start of a kernel was seen");
     Ok(())
 }
 

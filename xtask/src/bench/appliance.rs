@@ -1,6 +1,6 @@
 //! `cargo xtask bench appliance`: the image as a router in a machine.
 //!
-//! Owns the order and the extent. One machine, emulated, between two hosts; it is measured with the fast path, then with
+//! Owns the order and the extent. One machine, emulated or run by KVM, between two hosts; it is measured with the fast path, then with
 //! the gateway alone, then without the gateway, as a plain router. A figure is never judged: emulation costs each way
 //! something else, which docs/benchmarks.md tells.
 
