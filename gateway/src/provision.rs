@@ -27,6 +27,8 @@ use crate::secret_file::{self, SecretFileError};
 /// Where the seed is kept.
 const KEPT: &str = "/etc/portreeve/seed.toml";
 const STATE_DIR: &str = "/var/lib/portreeve";
+/// What starts FRR.
+const FRR: &str = "/usr/lib/frr/frrinit.sh";
 
 /// Longest seed, in bytes.
 const MAX_SEED: u64 = 4 << 20;
@@ -62,6 +64,11 @@ pub enum ProvisionError {
         /// Its name.
         interface: String,
     },
+    /// The seed has routes for daemons that the machine does not have.
+    #[error(
+        "routing.frr: this machine has no FRR: take the image whose name has -frr (`cargo xtask image --frr`)"
+    )]
+    NoFrr,
     /// Several volumes hold a seed, or one holds none.
     #[error("{0}")]
     Volume(String),
@@ -97,6 +104,10 @@ impl Provisioning {
     pub fn run(&self) -> Result<Outcome, ProvisionError> {
         let Some((name, text, is_new)) = self.find()? else { return Ok(Outcome::NoSeed) };
         let seed = seed::load(&text, &name)?;
+        // A root without /usr is no machine, but where somebody looks at what would be written.
+        if seed.has_frr() && self.path("/usr").is_dir() && !self.path(FRR).exists() {
+            return Err(ProvisionError::NoFrr);
+        }
         if is_new {
             self.keep(&seed)?;
         }

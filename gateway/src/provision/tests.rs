@@ -80,6 +80,20 @@ fn a_wrong_seed_writes_nothing_and_names_its_line() {
 }
 
 #[test]
+fn routes_for_frr_need_a_machine_that_has_it() {
+    let (_dir, first) = machine(&text("[routing]\nfrr = \"ip route 198.51.100.0/24 192.0.2.7\"\n"));
+    fs::create_dir(first.path("/usr")).unwrap();
+    let told = first.run().unwrap_err().to_string();
+    assert!(told.starts_with("routing.frr: this machine has no FRR"), "{told}");
+    assert!(!first.path("/etc/portreeve").exists());
+    fs::create_dir_all(first.path("/usr/lib/frr")).unwrap();
+    fs::write(first.path(FRR), "").unwrap();
+    first.run().unwrap();
+    let conf = fs::read_to_string(first.path("/run/portreeve/frr/frr.conf")).unwrap();
+    assert_eq!(conf, "ip route 198.51.100.0/24 192.0.2.7");
+}
+
+#[test]
 fn another_seed_takes_the_files_of_the_first_away_and_keeps_the_keys() {
     let (_dir, first) = machine(&text(""));
     first.run().unwrap();

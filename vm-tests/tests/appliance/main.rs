@@ -6,6 +6,7 @@
 //! fails and says what to do.
 
 mod cases;
+mod daemons;
 mod disk_of;
 mod disks;
 mod hosts;
@@ -52,7 +53,8 @@ fn main() -> Result<ExitCode> {
         trials.extend(of_lane);
         running.push(thread);
     }
-    let on_demand = disks::ON_DEMAND.iter().map(|&(name, case)| {
+    let on_demand = [disks::ON_DEMAND, daemons::ON_DEMAND].concat();
+    let on_demand = on_demand.into_iter().map(|(name, case)| {
         Trial::test(full_name(name), move || case().map_err(failed)).with_ignored_flag(true)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().chain(on_demand).collect());

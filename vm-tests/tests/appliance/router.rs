@@ -29,15 +29,24 @@ pub(crate) const CASES: &[MachineCase<Router>] = &[
     ("router_serves_vlans_and_each_address_in_its_own", serves_vlans),
     ("router_forwards_natively_around_targets", forwards_natively),
     ("router_follows_a_policy_reload", follows_a_reload),
+    ("router_has_a_shared_address_while_it_serves", shares_an_address),
 ];
 
 const ACCOUNT: &str = "keeper";
 const PASSWORD: &str = "open, says the keeper";
 const TARGETS: [&str; 2] = ["alice@10.1.2.3", "alice@fd00:1:2::3"];
+/// The address in the client's network that routers share.
+const SHARED4: &str = "10.1.1.254";
 /// How often something is sent to and fro.
 const ROUNDS: u32 = 50;
 /// What a client waits for that gets no answer.
 const SILENCE: Duration = Duration::from_secs(4);
+
+/// As in appliance-image/examples/seed-pair.toml, with quicker looks.
+const KEEPALIVED: &str = "global_defs {\n enable_script_security\n script_user root\n}\n\
+    vrrp_script serves {\n script \"/usr/bin/portreeve ready\"\n interval 2\n timeout 10\n fall 1\n rise 1\n}\n\
+    vrrp_instance lan {\n interface lan0.100\n virtual_router_id 7\n priority 100\n\
+    virtual_ipaddress {\n 10.1.1.254/24\n }\n track_script {\n serves\n }\n}\n";
 
 /// The machine.
 pub(crate) struct Router {
@@ -116,7 +125,8 @@ fn seed() -> Result<String> {
     let [(lan, lan_mac), (wan, wan_mac)] = CARDS;
     Ok(format!(
         "[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n\
-         [firewall]\ndrop_forwarded_to_targets = false\n\
+         [firewall]\ndrop_forwarded_to_targets = false\nopen = [{{ protocol = \"vrrp\" }}]\n\
+         [routing]\nkeepalived = \"\"\"\n{KEEPALIVED}\"\"\"\n\
          [gateway.datapath]\n\
          interfaces = [\"{lan}\", \"{lan}.{CLIENT_VLAN}\", \"{lan}.{NEIGHBOUR_VLAN}\", \"{wan}\"]\nfast_path = {{ {lan} = \"native\", {wan} = \"native\" }}\n\
          [[interfaces]]\nname = \"{lan}\"\nmac = \"{lan_mac}\"\n\
@@ -224,6 +234,31 @@ fn follows_a_reload(router: &mut Router) -> Result<()> {
     })?;
     ensure!(router.metric("portreeve_policy_rejected")? < 1.0, "the policy is good again");
     Ok(())
+}
+
+/// Users whose way leads to the shared address are served there. It leaves the router when its gateway ends, for another to take, and
+/// comes back with it.
+fn shares_an_address(router: &mut Router) -> Result<()> {
+    let held = |router: &mut Router, wanted: bool| {
+        until("the shared address", LIMIT, || {
+            let told = router.run("ip -4 -oneline address show")?;
+            Ok((told.contains(SHARED4) == wanted).then_some(()))
+        })
+        .with_context(|| format!("wanted there: {wanted}"))
+    };
+    held(router, true)?;
+    let way = |word: &str| {
+        let mut ip = router.client().command("ip");
+        run(ip.args(["route", word, "10.1.2.3/32", "via", SHARED4]), b"", LIMIT)?.success()
+    };
+    way("add")?;
+    let session = router.ssh(router.client(), &["-q", TARGETS[0], "echo by the shared address"])?.success();
+    way("delete")?;
+    ensure!(session? == "by the shared address\n", "no session");
+    router.run("systemctl stop portreeve@boot")?;
+    held(router, false)?;
+    router.run("systemctl start portreeve@boot")?;
+    held(router, true)
 }
 
 /// A session that goes on, seen to be served.

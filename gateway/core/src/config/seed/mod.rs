@@ -12,6 +12,7 @@ mod network;
 mod networkd;
 mod origin;
 mod peers;
+mod routing;
 mod wireguard;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use toml::{Table, Value};
 
 use self::firewall::Firewall;
 use self::network::Interface;
+use self::routing::Routing;
 use super::reader::{Object, Problems};
 use super::tree::{self, Node};
 use super::{ConfigErrors, Format, daemon, policy};
@@ -40,6 +42,7 @@ const KEYS: &[&str] = &[
     "break_glass",
     "interfaces",
     "firewall",
+    "routing",
     "keys",
     "files",
     "gateway",
@@ -89,6 +92,7 @@ pub struct Seed {
     dns: Vec<std::net::IpAddr>,
     ntp: Vec<String>,
     firewall: Firewall,
+    routing: Routing,
     metrics_port: Option<u16>,
     targets: Steered,
     files: Vec<File>,
@@ -122,7 +126,13 @@ impl Seed {
         let asked = asked.map(|interface| interface.name.as_str());
         let listen = self.interfaces.iter().filter_map(Interface::listen_port);
         files.push(firewall::file(&self.firewall, self.metrics_port, (asked, listen), &self.targets));
+        files.extend(routing::files(&self.routing));
         files
+    }
+
+    /// Whether the machine needs FRR.
+    pub const fn has_frr(&self) -> bool {
+        self.routing.has_frr()
     }
 }
 
@@ -260,6 +270,7 @@ fn read(root: &Node<'_>, problems: &Problems) -> Option<Read> {
         dns,
         ntp,
         firewall,
+        routing: routing::read(&seed, problems),
         metrics_port: None,
         targets: Steered::default(),
         files,

@@ -299,11 +299,49 @@ fn a_bond_and_its_ports_say_each_thing_once() {
 }
 
 #[test]
+fn daemons_get_their_files_in_their_own_words() {
+    let more = "[firewall]\nopen = [{ protocol = \"vrrp\", from = [\"192.0.2.2\"] }, { protocol = \"ospf\" }]\n\
+                [routing]\nkeepalived = \"vrrp_instance a {}\"\nfrr = \"router bgp 65010\"\nfrr_daemons = [\"bgpd\", \"ospf6d\"]\n";
+    let read = load(&seed(more), "seed").unwrap();
+    let files = read.host_files(&BTreeMap::new());
+    let keepalived =
+        files.iter().find(|file| file.path == "/run/portreeve/keepalived/keepalived.conf").unwrap();
+    assert_eq!((keepalived.mode, keepalived.text.as_str()), (0o600, "vrrp_instance a {}"));
+    assert_eq!(text_of(&files, "/run/portreeve/frr/frr.conf"), "router bgp 65010");
+    let daemons = text_of(&files, "/run/portreeve/frr/daemons");
+    for line in ["staticd=yes", "bgpd=yes", "bgpd_options=\"-A 127.0.0.1\"", "ospf6d_options=\"-A ::1\""] {
+        assert!(daemons.lines().any(|same| same == line), "{line}\n{daemons}");
+    }
+    assert!(read.has_frr() && !daemons.contains("ospfd="), "{daemons}");
+    let rules = text_of(&files, "/run/portreeve/nftables/seed.nft");
+    for rule in ["open ip saddr 192.0.2.2/32 meta l4proto 112 accept\n", "open meta l4proto 89 accept\n"] {
+        assert!(rules.contains(rule), "{rule}\n{rules}");
+    }
+    let none = load(&seed(""), "seed").unwrap();
+    assert!(!none.has_frr());
+    let files = none.host_files(&BTreeMap::new());
+    assert!(!files.iter().any(|file| file.path.contains("keepalived") || file.path.contains("frr")));
+    for (more, told) in [
+        ("[routing]\nfrr_daemons = [\"bgpd\"]", "frr_daemons[0]: give them a configuration"),
+        ("[routing]\nfrr = \"\"\nfrr_daemons = [\"bgp\"]", "frr_daemons[0]: "),
+        (
+            "[firewall]\nopen = [{ protocol = \"vrrp\", port = 7 }]",
+            "open[0].port: this protocol has no ports",
+        ),
+        ("[firewall]\nopen = [{ protocol = \"udp\" }]", "open[0].port: this key is missing"),
+    ] {
+        let said = refused(&seed(&format!("{more}\n")));
+        assert!(said.contains(told), "{told}\n{said}");
+    }
+}
+
+#[test]
 fn every_example_is_a_seed() {
     for (name, text) in [
         ("seed.toml", include_str!("../../../../../appliance-image/examples/seed.toml")),
         ("seed-vlans.toml", include_str!("../../../../../appliance-image/examples/seed-vlans.toml")),
         ("seed-wireguard.toml", include_str!("../../../../../appliance-image/examples/seed-wireguard.toml")),
+        ("seed-pair.toml", include_str!("../../../../../appliance-image/examples/seed-pair.toml")),
     ] {
         assert!(text.starts_with(MARK), "{name}");
         load(text, name).map(drop).unwrap();
