@@ -66,6 +66,7 @@ pub const PROGRAM_PACKAGES: &[Package] = &[
 /// What virtual machines run on. Debian's stable release may have them in its backports only, beside what is installed.
 pub const MACHINE_PACKAGES: &[Package] = &[
     Package { name: "binutils", program: Some("strip") },
+    Package { name: "keepalived", program: Some("keepalived") },
     Package { name: "kmod", program: Some("modprobe") },
     Package { name: "ovmf", program: None },
     Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
