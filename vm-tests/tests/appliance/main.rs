@@ -17,6 +17,7 @@ mod router;
 mod scene;
 mod sealed_keys;
 mod setup;
+mod shared_address;
 mod trust;
 mod wireguard;
 
@@ -42,7 +43,7 @@ fn main() -> Result<ExitCode> {
     let lanes = [
         Lane::new(vec![
             Box::new(OfMachine([cases::CASES, power::CASES].concat())),
-            Box::new(OfMachine(router::CASES.to_vec())),
+            Box::new(OfMachine([router::CASES, shared_address::CASES].concat())),
             Box::new(Alone([wireguard::CASES, setup::CASES, integrity::CASES, disks::CASES].concat())),
         ]),
         Lane::new(vec![Box::new(OfMachine([trust::CASES, sealed_keys::CASES].concat()))]),

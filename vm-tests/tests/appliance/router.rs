@@ -3,7 +3,6 @@
 //! One machine of its own. Its first card has two VLANs: the client's, and that of a neighbour who has taken the client's
 //! address ([`portreeve_vm_tests::vlans`]). Both cards have the fast path in their driver.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -24,32 +23,26 @@ use portreeve_vm_tests::vlans::{CLIENT_VLAN, GATEWAY_NEIGHBOUR4, NEIGHBOUR_VLAN,
 use crate::MachineCase;
 use crate::lane::Machine;
 use crate::scene::LIMIT;
+use crate::shared_address;
 
 pub(crate) const CASES: &[MachineCase<Router>] = &[
     ("router_lets_the_break_glass_account_in", lets_the_break_glass_account_in),
     ("router_serves_vlans_and_each_address_in_its_own", serves_vlans),
     ("router_forwards_natively_around_targets", forwards_natively),
     ("router_follows_a_policy_reload", follows_a_reload),
-    ("router_has_a_shared_address_while_it_serves", shares_an_address),
 ];
 
 const ACCOUNT: &str = "keeper";
 const PASSWORD: &str = "open, says the keeper";
-const TARGETS: [&str; 2] = ["alice@10.1.2.3", "alice@fd00:1:2::3"];
-/// The address in the client's network that routers share.
-const SHARED4: &str = "10.1.1.254";
+pub(crate) const TARGETS: [&str; 2] = ["alice@10.1.2.3", "alice@fd00:1:2::3"];
 /// How often something is sent to and fro.
 const ROUNDS: u32 = 50;
 /// What a client waits for that gets no answer.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// How keepalived looks whether the gateway serves: as in appliance-image/examples/seed-pair.toml, and more often.
-const SCRIPT: &str = "vrrp_script serves {\n script \"/usr/bin/portreeve ready\"\n interval 2\n timeout 10\n fall 1\n rise 1\n weight -50\n}\n";
-const TRACKED: &str = "track_script {\n serves\n }\n";
-
 /// The machine.
 pub(crate) struct Router {
-    bed: Bed,
+    pub(crate) bed: Bed,
     ready: Ready,
     logged_in: bool,
 }
@@ -78,7 +71,7 @@ impl Machine for Router {
 
 impl Router {
     /// Runs a command on the console, logged in if need be.
-    fn run(&mut self, line: &str) -> Result<String> {
+    pub(crate) fn run(&mut self, line: &str) -> Result<String> {
         if !self.logged_in {
             self.logged_in = self.bed.appliance()?.log_in(ACCOUNT, PASSWORD)?;
             ensure!(self.logged_in, "the account is refused");
@@ -87,11 +80,11 @@ impl Router {
     }
 
     /// Runs `ssh ARGS` in a namespace.
-    fn ssh(&self, netns: &Netns, args: &[&str]) -> Result<Finished> {
+    pub(crate) fn ssh(&self, netns: &Netns, args: &[&str]) -> Result<Finished> {
         run(self.bed.ssh_in(netns, "ssh").args(args), b"", LIMIT)
     }
 
-    fn client(&self) -> &Netns {
+    pub(crate) fn client(&self) -> &Netns {
         &self.bed.topology().client
     }
 
@@ -125,7 +118,7 @@ fn seed() -> Result<String> {
     Ok(format!(
         "[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n\
          [firewall]\ndrop_forwarded_to_targets = false\nopen = [{{ protocol = \"vrrp\" }}]\n\
-         [routing]\nkeepalived = \"\"\"\n{SCRIPT}{}\"\"\"\n\
+         [routing]\nkeepalived = \"\"\"\n{}\"\"\"\n\
          [gateway.datapath]\n\
          interfaces = [\"{lan}\", \"{lan}.{CLIENT_VLAN}\", \"{lan}.{NEIGHBOUR_VLAN}\", \"{wan}\"]\nfast_path = {{ {lan} = \"native\", {wan} = \"native\" }}\n\
          [[interfaces]]\nname = \"{lan}\"\nmac = \"{lan_mac}\"\n\
@@ -136,16 +129,8 @@ fn seed() -> Result<String> {
          [[interfaces]]\nname = \"{wan}\"\nmac = \"{wan_mac}\"\n\
          addresses = [\"{GATEWAY_WAN4}/24\", \"{GATEWAY_WAN6}/64\"]\n",
         hash.trim(),
-        instance(&format!("{lan}.{CLIENT_VLAN}"), 100, TRACKED)
+        shared_address::keepalived(&format!("{lan}.{CLIENT_VLAN}"))
     ))
-}
-
-/// A router in VRRP that may have the shared address.
-fn instance(interface: &str, priority: u8, more: &str) -> String {
-    format!(
-        "global_defs {{\n enable_script_security\n script_user root\n}}\nvrrp_instance lan {{\n interface {interface}\n virtual_router_id 7\n \
-         priority {priority}\n virtual_ipaddress {{\n {SHARED4}/24\n }}\n {more}}}\n"
-    )
 }
 
 fn lets_the_break_glass_account_in(router: &mut Router) -> Result<()> {
@@ -242,59 +227,6 @@ fn follows_a_reload(router: &mut Router) -> Result<()> {
     })?;
     ensure!(router.metric("portreeve_policy_rejected")? < 1.0, "the policy is good again");
     Ok(())
-}
-
-/// Users whose way leads to the shared address are served there. Another router, here the client's host, takes it while the gateway
-/// does not serve, and gives it back.
-fn shares_an_address(router: &mut Router) -> Result<()> {
-    held_here(router, true)?;
-    let way = |word: &str| {
-        let mut ip = router.client().command("ip");
-        run(ip.args(["route", word, "10.1.2.3/32", "via", SHARED4]), b"", LIMIT)?.success()
-    };
-    way("add")?;
-    let session = router.ssh(router.client(), &["-q", TARGETS[0], "echo by the shared address"])?.success();
-    way("delete")?;
-    ensure!(session? == "by the shared address\n", "no session");
-    let other = other_router(router)?;
-    router.run("systemctl stop portreeve@boot")?;
-    let moved = until("the address at the other router", LIMIT, || Ok(held_there(router)?.then_some(())));
-    let moved = moved.and_then(|()| held_here(router, false));
-    router.run("systemctl start portreeve@boot")?;
-    moved?;
-    held_here(router, true)?;
-    until("the other router without it", LIMIT, || Ok((!held_there(router)?).then_some(())))?;
-    drop(other);
-    Ok(())
-}
-
-fn held_here(router: &mut Router, wanted: bool) -> Result<()> {
-    until("the shared address", LIMIT, || {
-        let told = router.run("ip -4 -oneline address show")?;
-        Ok((told.contains(SHARED4) == wanted).then_some(()))
-    })
-    .with_context(|| format!("wanted here: {wanted}"))
-}
-
-fn held_there(router: &Router) -> Result<bool> {
-    let mut ip = router.client().command("ip");
-    Ok(run(ip.args(["-4", "-oneline", "address", "show"]), b"", LIMIT)?.success()?.contains(SHARED4))
-}
-
-/// keepalived on the client's host, with less of a claim than a router whose gateway serves.
-fn other_router(router: &Router) -> Result<Companion> {
-    let dir = router.bed.dir().join("vrrp");
-    fs::create_dir(&dir)?;
-    let config = dir.join("keepalived.conf");
-    fs::write(&config, instance("eth0", 75, ""))?;
-    let mut command = router.client().command("keepalived");
-    command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(&config);
-    for process in ["pid", "vrrp_pid", "bfd_pid", "checkers_pid"] {
-        command.arg(format!("--{process}={}", dir.join(process).display()));
-    }
-    let log = fs::File::create(dir.join("log"))?;
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Companion::spawn(&mut command).context("Debian package keepalived: run `cargo xtask setup`")
 }
 
 /// A session that goes on, seen to be served.
