@@ -5,7 +5,7 @@
 //! would pass by it.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
@@ -27,27 +27,10 @@ pub(super) struct Firewall {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Opening {
-    what: Protocol,
+    /// What nft(8) is told to match.
+    what: String,
     /// Empty: from anywhere.
     from: Vec<IpNet>,
-}
-
-/// What is let in, as nft(8) is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    /// Of TCP or UDP, one port.
-    Port(&'static str, u16),
-    /// A protocol without ports, by its number: the machine has no list of names.
-    Number(u8),
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Port(protocol, port) => write!(f, "{protocol} dport {port}"),
-            Self::Number(number) => write!(f, "meta l4proto {number}"),
-        }
-    }
 }
 
 pub(super) fn read(seed: &Object<'_>, problems: &Problems) -> Firewall {
@@ -62,24 +45,25 @@ pub(super) fn read(seed: &Object<'_>, problems: &Problems) -> Firewall {
 
 fn read_opening(node: &Node<'_>, problems: &Problems) -> Option<Opening> {
     let object = Object::open(node, problems, &["port", "protocol", "from"])?;
-    // Numbers: IANA, Assigned Internet Protocol Numbers.
-    let words =
-        [("tcp", (Some("tcp"), 6)), ("udp", (Some("udp"), 17)), ("ospf", (None, 89)), ("vrrp", (None, 112))];
-    let given = object.find("protocol");
-    let protocol = given.map_or(Some((Some("tcp"), 6)), |node| problems.word(node, &words))?;
-    let what = match protocol {
-        (Some(name), _) => {
-            let port = object.need("port", "port = 179");
-            Protocol::Port(name, port.and_then(|node| problems.integer(node, 1..=u16::MAX))?)
+    // What a port follows, or all of it. Numbers, since the machine has no list of names: IANA, Assigned Internet Protocol Numbers.
+    let (tcp, udp) = (("tcp dport", true), ("udp dport", true));
+    let words = [
+        ("tcp", tcp),
+        ("udp", udp),
+        ("ospf", ("meta l4proto 89", false)),
+        ("vrrp", ("meta l4proto 112", false)),
+    ];
+    let protocol = object.find("protocol").map_or(Some(tcp), |node| problems.word(node, &words));
+    let from = nets(object.list("from"), problems);
+    let (what, has_ports) = protocol?;
+    if !has_ports {
+        if let Some(port) = object.find("port") {
+            problems.error(port, "this protocol has no ports");
         }
-        (None, number) => {
-            if let Some(port) = object.find("port") {
-                problems.error(port, "this protocol has no ports");
-            }
-            Protocol::Number(number)
-        }
-    };
-    Some(Opening { what, from: nets(object.list("from"), problems) })
+        return Some(Opening { what: what.to_owned(), from });
+    }
+    let port = object.need("port", "port = 179").and_then(|node| problems.integer(node, 1..=u16::MAX))?;
+    Some(Opening { what: format!("{what} {port}"), from })
 }
 
 fn nets(nodes: &[Node<'_>], problems: &Problems) -> Vec<IpNet> {
@@ -106,13 +90,13 @@ pub(super) fn file<'i>(
             .unwrap_or_default();
     }
     for port in listen {
-        admit(&mut text, Protocol::Port("udp", port), &[]);
+        admit(&mut text, &format!("udp dport {port}"), &[]);
     }
     if let Some(port) = metrics_port.filter(|_| !firewall.metrics_from.is_empty()) {
-        admit(&mut text, Protocol::Port("tcp", port), &firewall.metrics_from);
+        admit(&mut text, &format!("tcp dport {port}"), &firewall.metrics_from);
     }
     for opening in &firewall.open {
-        admit(&mut text, opening.what, &opening.from);
+        admit(&mut text, &opening.what, &opening.from);
     }
     if !firewall.without_net && !targets.is_empty() {
         text.push_str(
@@ -124,7 +108,7 @@ pub(super) fn file<'i>(
 }
 
 /// Writing to a String cannot fail.
-fn admit(text: &mut String, what: Protocol, from: &[IpNet]) {
+fn admit(text: &mut String, what: &str, from: &[IpNet]) {
     if from.is_empty() {
         writeln!(text, "add rule inet portreeve open {what} accept").unwrap_or_default();
     }

@@ -1,7 +1,7 @@
 //! `[routing]`: what keepalived and FRR are told, in their own words.
 //!
-//! Their files are the daemons' to read and to complain about. Deliberately absent: opening the firewall for them, which
-//! `[firewall]` says.
+//! Owns its keys, the paths of the daemons' files and which daemons of FRR run. Deliberately absent: reading those files, which
+//! the daemons complain about, and opening the firewall for them, which `[firewall]` says.
 
 use std::fmt::Write as _;
 
