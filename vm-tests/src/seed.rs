@@ -2,21 +2,35 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use portreeve_tests::gateway::GatewayFiles;
+use portreeve_tests::run;
 use portreeve_tests::template;
 use portreeve_tests::topology::{GATEWAY_WAN4, GATEWAY_WAN6, GATEWAY4, GATEWAY6, METRICS_PORT};
 use toml::{Table, Value};
 
 use crate::disk;
 
+/// How long a program of the host may take.
+const LIMIT: Duration = Duration::from_secs(60);
 /// The label by which a volume with user data is found (NoCloud).
 const LABEL: &str = "CIDATA";
 /// The first line of user data that is a seed.
 const MARK: &str = "#portreeve-seed";
 /// Network cards of the appliance: name inside, and hardware address.
 pub const CARDS: [(&str, &str); 2] = [("lan0", "52:54:00:00:01:01"), ("wan0", "52:54:00:00:01:02")];
+
+/// The section of a seed by which an account may log in on the console.
+///
+/// # Errors
+/// When the password cannot be hashed.
+pub fn break_glass(account: &str, password: &str) -> Result<String> {
+    let hash = run(Command::new("openssl").args(["passwd", "-6", password]), b"", LIMIT)?.success()?;
+    Ok(format!("[break_glass]\naccount = \"{account}\"\npassword = \"{}\"\n", hash.trim()))
+}
 
 /// The text of a seed: network, keys of the gateway's files, and their policy; `more` is laid over it.
 ///

@@ -1,6 +1,5 @@
 //! The image with FRR, whose seed has routes for its daemons: what is no target's goes where they say.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,6 +9,7 @@ use portreeve_tests::topology::{ECHO_PORT, GATEWAY4, OPEN4, at};
 use portreeve_vm_tests::appliance::Firmware;
 use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::image::Image;
+use portreeve_vm_tests::seed::break_glass;
 
 use crate::Case;
 use crate::scene::LIMIT;
@@ -58,11 +58,9 @@ fn follows_routes() -> Result<()> {
 }
 
 fn seed() -> Result<String> {
-    let hash = run(Command::new("openssl").args(["passwd", "-6", PASSWORD]), b"", LIMIT)?.success()?;
     Ok(format!(
-        "[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n\
-         [routing]\nfrr_daemons = [\"bgpd\"]\n\
+        "{}[routing]\nfrr_daemons = [\"bgpd\"]\n\
          frr = \"\"\"\nip route 198.51.100.0/24 {OPEN4}\n!\nrouter bgp 65010\n bgp router-id 10.1.1.1\n neighbor 10.1.2.4 remote-as 65020\n\"\"\"\n",
-        hash.trim()
+        break_glass(ACCOUNT, PASSWORD)?
     ))
 }

@@ -6,9 +6,9 @@
 //! fails and says what to do.
 
 mod cases;
-mod daemons;
 mod disk_of;
 mod disks;
+mod frr;
 mod hosts;
 mod integrity;
 mod lane;
@@ -54,7 +54,7 @@ fn main() -> Result<ExitCode> {
         trials.extend(of_lane);
         running.push(thread);
     }
-    let on_demand = [disks::ON_DEMAND, daemons::ON_DEMAND].concat();
+    let on_demand = [disks::ON_DEMAND, frr::ON_DEMAND].concat();
     let on_demand = on_demand.into_iter().map(|(name, case)| {
         Trial::test(full_name(name), move || case().map_err(failed)).with_ignored_flag(true)
     });

@@ -4,7 +4,7 @@
 //! address ([`portreeve_vm_tests::vlans`]). Both cards have the fast path in their driver.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,7 +17,7 @@ use portreeve_vm_tests::appliance::Firmware;
 use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::console::Ready;
 use portreeve_vm_tests::image::Image;
-use portreeve_vm_tests::seed::CARDS;
+use portreeve_vm_tests::seed::{CARDS, break_glass};
 use portreeve_vm_tests::vlans::{CLIENT_VLAN, GATEWAY_NEIGHBOUR4, NEIGHBOUR_VLAN, NEIGHBOUR4};
 
 use crate::MachineCase;
@@ -113,11 +113,10 @@ impl Router {
 }
 
 fn seed() -> Result<String> {
-    let hash = run(Command::new("openssl").args(["passwd", "-6", PASSWORD]), b"", LIMIT)?.success()?;
+    let account = break_glass(ACCOUNT, PASSWORD)?;
     let [(lan, lan_mac), (wan, wan_mac)] = CARDS;
     Ok(format!(
-        "[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n\
-         [firewall]\ndrop_forwarded_to_targets = false\nopen = [{{ protocol = \"vrrp\" }}]\n\
+        "{account}[firewall]\ndrop_forwarded_to_targets = false\nopen = [{{ protocol = \"vrrp\" }}]\n\
          [routing]\nkeepalived = \"\"\"\n{}\"\"\"\n\
          [gateway.datapath]\n\
          interfaces = [\"{lan}\", \"{lan}.{CLIENT_VLAN}\", \"{lan}.{NEIGHBOUR_VLAN}\", \"{wan}\"]\nfast_path = {{ {lan} = \"native\", {wan} = \"native\" }}\n\
@@ -128,7 +127,6 @@ fn seed() -> Result<String> {
          addresses = [\"{GATEWAY_NEIGHBOUR4}/24\"]\n\
          [[interfaces]]\nname = \"{wan}\"\nmac = \"{wan_mac}\"\n\
          addresses = [\"{GATEWAY_WAN4}/24\", \"{GATEWAY_WAN6}/64\"]\n",
-        hash.trim(),
         shared_address::keepalived(&format!("{lan}.{CLIENT_VLAN}"))
     ))
 }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +15,7 @@ use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::console::{Missed, Ready};
 use portreeve_vm_tests::image::Image;
 use portreeve_vm_tests::secure_boot::{self, Keys};
+use portreeve_vm_tests::seed::break_glass;
 use portreeve_vm_tests::{built, disk, kernels};
 
 use crate::MachineCase;
@@ -61,7 +61,7 @@ impl Machine for Trust {
         let keys = Keys::new(own.path().join("keys"))?;
         let disk = keys.signed_disk(&image.disk(), own.path().join("signed.raw"))?;
         let updates = updates(&image, &keys, own.path())?;
-        let mut bed = Bed::new("trust", secure_boot::firmware(), &disk, &seed()?)?;
+        let mut bed = Bed::new("trust", secure_boot::firmware(), &disk, &break_glass(ACCOUNT, PASSWORD)?)?;
         bed.hardware_mut().volumes = vec![updates];
         bed.hardware_mut().tpm = Some(bed.dir().join("chip"));
         bed.switch_on()?;
@@ -252,11 +252,6 @@ fn updates(image: &Image, keys: &Keys, own: &Path) -> Result<PathBuf> {
 
 fn version(image: &Image, number: u8) -> String {
     format!("{}.{number}", image.version())
-}
-
-fn seed() -> Result<String> {
-    let hash = run(Command::new("openssl").args(["passwd", "-6", PASSWORD]), b"", LIMIT)?.success()?;
-    Ok(format!("[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n", hash.trim()))
 }
 
 #[expect(clippy::print_stdout, reason = "a test program: figures for people")]

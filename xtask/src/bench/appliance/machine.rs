@@ -11,7 +11,7 @@ use portreeve_tests::topology::offload;
 use portreeve_vm_tests::appliance::Firmware;
 use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::image::Image;
-use portreeve_vm_tests::seed::CARDS;
+use portreeve_vm_tests::seed::{CARDS, break_glass};
 
 use super::figures::Measure;
 
@@ -163,13 +163,11 @@ impl Ticks {
 }
 
 fn seed() -> Result<String> {
-    let hash = run(Command::new("openssl").args(["passwd", "-6", PASSWORD]), b"", LIMIT)?.success()?;
     let [(lan, _), (wan, _)] = CARDS;
     Ok(format!(
-        "[break_glass]\naccount = \"{ACCOUNT}\"\npassword = \"{}\"\n\
-         [firewall]\ndrop_forwarded_to_targets = false\n\
+        "{}[firewall]\ndrop_forwarded_to_targets = false\n\
          [gateway.datapath]\nfast_path = {{ {lan} = \"native\", {wan} = \"native\" }}\n",
-        hash.trim()
+        break_glass(ACCOUNT, PASSWORD)?
     ))
 }
 
