@@ -1,7 +1,8 @@
 //! What runs the processors of machines: KVM where a short boot proves that it does, else emulation (TCG).
 //!
 //! That `/dev/kvm` is there says little: nested in another hypervisor it may run no stock kernel. Proved is what one of Debian's
-//! kernels says that gets to the end of its own start, without a root.
+//! kernels says that gets to the end of its own start, without a root. Owns the choice and the processor model; what machines are
+//! made of else is for who starts them.
 
 use std::io;
 use std::process::{Command, Stdio};
