@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::utf8;
+
 /// A version of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -121,27 +123,12 @@ impl Utf8 {
     /// The text up to the last whole character.
     fn add(&mut self, bytes: &[u8]) -> String {
         self.0.extend_from_slice(bytes);
-        let whole = self.0.len() - cut_off(&self.0);
+        let whole = self.0.len() - utf8::cut_off(&self.0);
         let rest = self.0.split_off(whole);
         let text = String::from_utf8_lossy(&self.0).into_owned();
         self.0 = rest;
         text
     }
-}
-
-/// How many bytes at the end may be the start of a character: at most 3.
-fn cut_off(bytes: &[u8]) -> usize {
-    for length in 1..=bytes.len().min(3) {
-        let tail = bytes.get(bytes.len() - length..).unwrap_or_default();
-        match str::from_utf8(tail) {
-            // A whole character, or one that no more bytes make whole.
-            Ok(_) => return 0,
-            Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => return length,
-            // Continuation bytes: what they belong to is further ahead.
-            Err(_) => {}
-        }
-    }
-    0
 }
 
 /// Players take sizes of 16 bits, and a terminal may not know its own (RFC 4254 section 6.2).

@@ -41,3 +41,4 @@ mod suggest;
 pub mod target;
 pub mod transfer;
 pub mod utc;
+mod utf8;

@@ -26,7 +26,7 @@ const fn row(module: &'static str, may_use: &'static [&'static [&'static str]]) 
 }
 
 /// Layer 0 of core: values.
-const VALUES: &[&str] = &["id", "login", "net", "port", "prefix", "suggest", "utc"];
+const VALUES: &[&str] = &["id", "login", "net", "port", "prefix", "suggest", "utc", "utf8"];
 /// Layer 1 of core: who and what decisions are about.
 const SUBJECTS: &[&str] = &["geo", "identity", "target"];
 /// Layer 2 of core that others of layer 2 decide with.
@@ -42,6 +42,7 @@ const CORE: &[Row] = &[
     row("prefix", &[]),
     row("suggest", &[]),
     row("utc", &[]),
+    row("utf8", &[]),
     row("access_event", &[VALUES, &["alert", "record"]]),
     row("geo", &[VALUES]),
     row("identity", &[VALUES]),
@@ -57,12 +58,12 @@ const CORE: &[Row] = &[
     row("host_certificate", &[VALUES, SUBJECTS, &["host_key"]]),
     row("envelope", &[VALUES, &["record"]]),
     row("manifest", &[VALUES, &["envelope"]]),
-    row("asciicast", &[]),
+    row("asciicast", &[&["utf8"]]),
     row("record", &[VALUES, SUBJECTS, DECISIONS]),
     row("alert", &[VALUES, SUBJECTS, DECISIONS, &["expression", "inspection", "record"]]),
     row("inspection", &[&["envelope", "record"]]),
     row("transfer", &[&["envelope", "infrastructure", "inspection", "record"]]),
-    row("command", &[&["envelope", "inspection", "record"]]),
+    row("command", &[&["envelope", "inspection", "record", "utf8"]]),
     row("fuzz_entry", &[&["infrastructure", "record", "transfer"], &["command", "envelope", "manifest"]]),
     row("snapshot", &[VALUES, SUBJECTS, RULES, DECISIONS, &["alert"]]),
     row(

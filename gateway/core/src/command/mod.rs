@@ -17,6 +17,7 @@ mod keys;
 mod lines;
 mod mask;
 mod model;
+mod parser;
 mod prompt;
 mod pty;
 mod screen;

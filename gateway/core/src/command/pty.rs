@@ -5,6 +5,7 @@ use std::fmt;
 use super::flood::{Flood, Reader};
 use super::keys::Key;
 use super::model::Model;
+use super::parser::Parser;
 use super::{Finding, UnechoedInput};
 
 /// How long input waits to be shown, in microseconds.
@@ -24,7 +25,7 @@ pub struct Outcome {
 
 /// Reads the stream of one pty. Times are microseconds of one clock and never go back.
 pub struct PtyReader {
-    parser: vte::Parser,
+    parser: Parser,
     model: Model,
     flood: Flood,
     unechoed: UnechoedInput,
@@ -41,7 +42,7 @@ impl fmt::Debug for PtyReader {
 
 /// Joins what `Flood` reads into.
 struct Feed<'a> {
-    parser: &'a mut vte::Parser,
+    parser: &'a mut Parser,
     model: &'a mut Model,
 }
 
@@ -49,7 +50,7 @@ impl PtyReader {
     /// Starts with a window of `columns` x `rows`; 0 is 80 x 24.
     pub fn new(columns: u32, rows: u32, unechoed: UnechoedInput) -> Self {
         let model = Model::new(columns, rows);
-        Self { parser: vte::Parser::new(), model, flood: Flood::default(), unechoed, output_at: 0 }
+        Self { parser: Parser::default(), model, flood: Flood::default(), unechoed, output_at: 0 }
     }
 
     /// The window has another size.
@@ -154,7 +155,7 @@ impl Reader for Feed<'_> {
     }
 
     fn skip(&mut self) {
-        *self.parser = vte::Parser::new();
+        *self.parser = Parser::default();
         self.model.screen.skip();
         self.model.lines.prompts.started = None;
     }

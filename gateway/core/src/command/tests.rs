@@ -197,6 +197,26 @@ fn a_flood_leaves_prompt_and_modes_as_they_are() {
     assert_eq!(commands(&dialogue), [high("ls")]);
 }
 
+#[test]
+fn output_cut_inside_a_character_loses_nothing() {
+    // A combining accent and a frame: cut inside the accent, vte 0.15 loses the `C` (its issue 159).
+    let line = "echo B\u{301}C\u{2500}";
+    for cut in 1..=line.len() {
+        let dialogue = [target("$ "), client("\x1b[A"), target(line), client("\r"), target("\r\n$ ")];
+        let (findings, _) = read(&dialogue, cut);
+        let [Finding::Command(command)] = findings.as_slice() else { panic!("{cut}: {findings:?}") };
+        assert_eq!(command.text, line, "in pieces of {cut} bytes");
+    }
+}
+
+#[test]
+fn a_control_of_two_bytes_is_one_however_it_is_cut() {
+    // Whole it is a control for vte 0.15, cut it is a character (its issue 156).
+    let dialogue = [target("$ "), client("ls"), target("l\u{80}s"), client("\r"), target("\r\nfile\r\n$ ")];
+    assert_eq!(read(&dialogue, 1), read(&dialogue, usize::MAX));
+    assert_eq!(commands(&dialogue), [high("ls")]);
+}
+
 /// Bytes that programs and users send, and some that nobody does.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let parts = prop::sample::select(vec![
@@ -213,6 +233,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         b"\x7f",
         b"\x03",
         b"\x04",
+        b"\x15",
         b"\t",
         b"\x08",
         b"\x1b[K",
@@ -239,6 +260,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         b"\x1b[4h",
         "東京".as_bytes(),
         "e\u{301}".as_bytes(),
+        "\u{3000}".as_bytes(),
+        "\u{80}".as_bytes(),
         b"\xff\xfe",
         b"\x1b[",
         b"\x1b]",
@@ -258,6 +281,9 @@ fn piece() -> impl Strategy<Value = Piece> {
 }
 
 proptest! {
+    // What is left to find comes once in thousands; 4096 cases are half a second.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(4096)))]
+
     #[test]
     fn any_bytes_are_read_and_commands_do_not_depend_on_how_they_are_split(
         pieces in prop::collection::vec(piece(), 0..40),
