@@ -198,6 +198,13 @@ fn a_flood_leaves_prompt_and_modes_as_they_are() {
 }
 
 #[test]
+fn words_are_erased_up_to_any_blank() {
+    let line = "ls\u{3000}x";
+    let dialogue = [target("$ "), client("ls\u{3000}etc\x17x\r"), target(line), target("\r\nfile\r\n$ ")];
+    assert_eq!(commands(&dialogue), [high(line)]);
+}
+
+#[test]
 fn output_cut_inside_a_character_loses_nothing() {
     // A combining accent and a frame: cut inside the accent, vte 0.15 loses the `C` (its issue 159).
     let line = "echo B\u{301}C\u{2500}";
@@ -234,6 +241,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         b"\x03",
         b"\x04",
         b"\x15",
+        b"\x17",
         b"\t",
         b"\x08",
         b"\x1b[K",

@@ -61,7 +61,6 @@ impl Sent {
 }
 
 fn erase_word(text: &mut String) {
-    let kept = text.trim_end();
-    let kept = kept.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-    text.truncate(kept);
+    let word = text.trim_end().rsplit(char::is_whitespace).next().map_or(0, str::len);
+    text.truncate(text.trim_end().len() - word);
 }
