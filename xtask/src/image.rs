@@ -56,6 +56,9 @@ pub struct Args {
     /// Lay the files of this directory over the root: what a site has of its own.
     #[arg(long)]
     overlay: Option<PathBuf>,
+    /// Only what an update is made of, for machines that run already: no disk.
+    #[arg(long)]
+    update: bool,
     /// Where the image goes, in place of `target/image`.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -111,6 +114,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         keys: keys.as_ref(),
         update_url: args.update_url.as_deref(),
         overlay: args.overlay.as_deref(),
+        disks: !args.update,
         raw_summed: !args.debug,
         or_newest: args.or_newest,
         cache: &cache,

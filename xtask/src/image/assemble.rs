@@ -37,6 +37,8 @@ pub(super) struct Inputs<'a> {
     pub(super) update_url: Option<&'a str>,
     /// Files of the owner's, laid over the root.
     pub(super) overlay: Option<&'a Path>,
+    /// Whether disks are made of it; else only what an update is made of.
+    pub(super) disks: bool,
     /// Whether the raw disk is among the sums. Most of it is holes, and this takes longer than all else.
     pub(super) raw_summed: bool,
     /// Whether the versions that the mirror has now will do where it has not those of the lock.
@@ -80,12 +82,14 @@ pub(super) fn build(inputs: &Inputs<'_>, work: &Path, out: &Path) -> anyhow::Res
     let verified = Verified::new(&tree.root, epoch, work)?;
     steps.done("erofs and verity");
     kernel_image(inputs, &tree, &verified, work, out)?;
-    let esp = work.join("esp");
-    disk::boot_partition(&boot_files(inputs, &tree, work, &file("efi"))?, epoch, &esp)?;
-    disk::write(recipe, &verified, &esp, &file("raw"))?;
-    steps.done("disk");
-    formats::write(recipe, &file("raw"), epoch, work)?;
-    steps.done("formats of hypervisors");
+    if inputs.disks {
+        let esp = work.join("esp");
+        disk::boot_partition(&boot_files(inputs, &tree, work, &file("efi"))?, epoch, &esp)?;
+        disk::write(recipe, &verified, &esp, &file("raw"))?;
+        steps.done("disk");
+        formats::write(recipe, &file("raw"), epoch, work)?;
+        steps.done("formats of hypervisors");
+    }
     let partition = |uuid: String, end: &str| out.join(format!("{}_{uuid}.root.{end}", recipe.prefix()));
     fs::rename(&verified.root, partition(verified.root_uuid(), "erofs"))?;
     fs::rename(&verified.hashes, partition(verified.hashes_uuid(), "verity"))?;
