@@ -23,14 +23,14 @@ pub fn test_program(package: &str, test: &str) -> Result<PathBuf> {
         .with_context(|| format!("cargo names no program of test {test}"))
 }
 
-/// Builds a version of the appliance into `out`, of the packages that the last image has, signed with `keys`; `overlay`, where
-/// given, is laid over its root.
+/// Builds an update to a version into `out`, of the packages that the last image has, signed with `keys`; `overlay`, where given,
+/// is laid over its root.
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn image(version: &str, keys: &Path, overlay: Option<&Path>, out: &Path) -> Result<()> {
+pub fn update(version: &str, keys: &Path, overlay: Option<&Path>, out: &Path) -> Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["xtask", "image", "--debug", "--or-newest", "--version", version]);
+    cargo.args(["xtask", "image", "--debug", "--or-newest", "--update", "--version", version]);
     cargo.arg("--keys").arg(keys).arg("--out").arg(out);
     if let Some(overlay) = overlay {
         cargo.arg("--overlay").arg(overlay);

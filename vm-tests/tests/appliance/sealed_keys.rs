@@ -1,4 +1,5 @@
-//! Keys that a TPM has sealed: nowhere on the disk in clear, opened by that TPM alone, and put back from a copy.
+//! Keys that a TPM has sealed: nowhere on the disk in clear, opened by that TPM alone, and put back from a copy. The start with
+//! another TPM is at the same time the one that goes back on purpose to the version before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,10 @@ use portreeve_vm_tests::disk;
 use crate::MachineCase;
 use crate::hosts::{Prober, Witness};
 use crate::scene::LIMIT;
-use crate::trust::{ACCOUNT, START, Trust};
+use crate::trust::{ACCOUNT, START, Trust, keeps};
 
 pub(crate) const CASES: &[MachineCase<Trust>] =
-    &[("trust_keeps_its_keys_in_its_tpm_and_says_what_to_do_with_another", keeps_keys_in_its_tpm)];
+    &[("trust_goes_back_on_purpose_and_says_what_to_do_with_another_tpm", goes_back_to_another_tpm)];
 
 /// The label of the volume with a copy of the keys.
 const COPY: &str = "KEYS";
@@ -28,8 +29,11 @@ const COMMENT: &[u8] = b"portreeve user CA";
 /// Bytes of the number that are searched for.
 const NUMBER: usize = 12;
 
-fn keeps_keys_in_its_tpm(trust: &mut Trust) -> Result<()> {
+fn goes_back_to_another_tpm(trust: &mut Trust) -> Result<()> {
     trust.run("systemd-creds has-tpm2")?;
+    trust.serves()?;
+    let kept = trust.kept()?;
+    trust.run(&format!("bootctl set-default portreeve_{}.efi", trust.image.version()))?;
     trust.shut_down()?;
     ensure_nowhere_in_clear(&mut trust.bed)?;
     let copy = copy(&trust.bed)?;
@@ -38,7 +42,10 @@ fn keeps_keys_in_its_tpm(trust: &mut Trust) -> Result<()> {
     hardware.tpm = Some(dir);
     hardware.volumes.push(copy);
     stays_closed(trust)?;
-    restores(trust)
+    restores(trust)?;
+    keeps(&kept, &trust.kept()?)?;
+    trust.run("bootctl set-default ''")?;
+    Ok(())
 }
 
 /// Searches the whole disk for secrets that the seed gave; what is no secret is found.
@@ -123,7 +130,8 @@ fn restores(trust: &mut Trust) -> Result<()> {
     trust.run("umount /mnt && rm -r /run/restore")?;
     trust.run("systemctl restart portreeve@boot")?;
     let ready = trust.run("portreeve ready --wait 60s")?;
-    ensure!(ready.contains("portreeve-ready:"), "{ready}");
+    let first = format!("portreeve-ready: version={} slot=A ", trust.image.version());
+    ensure!(ready.contains(&first), "{ready}");
     // What the prober has left fills the bounds of its source for a moment.
     until("a session", LIMIT, || Ok(trust.serves().ok()))
 }
