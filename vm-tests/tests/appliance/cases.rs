@@ -7,11 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::deadline::until;
 use portreeve_tests::topology::{GATEWAY4, METRICS_PORT};
 use portreeve_tests::{Companion, Netns, Options, Route, Testbed, run};
-use portreeve_vm_tests::seed::CARDS;
 use serde_json::Value;
 
 use crate::MachineCase;
-use crate::scene::{LIMIT, Scene};
+use crate::scene::{INTERFACES, LIMIT, Scene};
 
 pub(crate) const CASES: &[MachineCase<Scene>] = &[
     ("says_what_runs_where", says_what_runs_where),
@@ -38,9 +37,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
 fn says_what_runs_where(scene: &mut Scene) -> Result<()> {
     let ready = &scene.ready;
     ensure!(ready.version == scene.image.version(), "{} of image {}", ready.version, scene.image.version());
-    for (card, _) in CARDS {
-        let has = ready.programs.iter().any(|program| program.interface == card && program.mode == "tcx");
-        ensure!(has, "{card} has no program: {ready:?}");
+    for interface in INTERFACES {
+        let has =
+            ready.programs.iter().any(|program| program.interface == interface && program.mode == "tcx");
+        ensure!(has, "{interface} has no program: {ready:?}");
     }
     Ok(())
 }

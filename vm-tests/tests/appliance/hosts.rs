@@ -62,11 +62,11 @@ impl Prober {
 impl Witness {
     /// Sees what comes to the server's host from now on.
     pub(crate) fn start(server: &Netns) -> Result<Self> {
-        Self::of(server, [CLIENT4.into(), CLIENT6.into()])
+        Self::of(server, vec![CLIENT4.into(), CLIENT6.into()])
     }
 
-    /// The same of other addresses of the client.
-    pub(crate) fn of(server: &Netns, client: [IpAddr; 2]) -> Result<Self> {
+    /// The same of these addresses of the client.
+    pub(crate) fn of(server: &Netns, client: Vec<IpAddr>) -> Result<Self> {
         let wire = Wire::open(server, "eth0")?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
@@ -74,7 +74,7 @@ impl Witness {
             let mut seen = Seen::default();
             while !asked.load(Ordering::Relaxed) {
                 let Some(frame) = wire.receive()?.filter(|frame| !frame.outgoing) else { continue };
-                seen.count(&frame.frame, client);
+                seen.count(&frame.frame, &client);
             }
             Ok(seen)
         });
@@ -88,7 +88,7 @@ impl Witness {
 }
 
 impl Seen {
-    fn count(&mut self, frame: &[u8], client: [IpAddr; 2]) {
+    fn count(&mut self, frame: &[u8], client: &[IpAddr]) {
         match flow(frame) {
             Some((from, to, SSH_PORT)) if client.contains(&from) => {
                 self.to_targets += u64::from(to == TARGET4 || to == TARGET6);

@@ -42,9 +42,9 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads = Some(1);
     let lanes = [
         Lane::new(vec![
-            Box::new(OfMachine([cases::CASES, power::CASES].concat())),
+            Box::new(OfMachine([cases::CASES, wireguard::CASES, power::CASES].concat())),
             Box::new(OfMachine([router::CASES, shared_address::CASES].concat())),
-            Box::new(Alone([wireguard::CASES, setup::CASES, integrity::CASES, disks::CASES].concat())),
+            Box::new(Alone([setup::CASES, integrity::CASES, disks::CASES].concat())),
         ]),
         Lane::new(vec![Box::new(OfMachine([trust::CASES, sealed_keys::CASES].concat()))]),
     ];

@@ -9,12 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::deadline::until;
+use portreeve_tests::topology::{CLIENT4, CLIENT6, TARGET6};
 use portreeve_tests::{Companion, run};
 
 use crate::MachineCase;
 use crate::disk_of::audit_keys;
 use crate::hosts::{Prober, Seen, Witness};
 use crate::scene::{LIMIT, Scene};
+use crate::wireguard::ALICE;
 
 pub(crate) const CASES: &[MachineCase<Scene>] =
     &[("loses_nothing_but_the_last_second_to_a_power_cut_and_stays_closed", survives_a_power_cut)];
@@ -49,7 +51,9 @@ impl Talker {
     }
 }
 
+/// Sessions and the client's questions come by the network card over v4, and through the tunnel over v6.
 fn survives_a_power_cut(scene: &mut Scene) -> Result<()> {
+    scene.tunnel.enter(&ALICE, &[TARGET6.into()])?;
     let mut talkers = (0..SESSIONS).map(|number| Talker::start(scene, number)).collect::<Result<Vec<_>>>()?;
     for talker in &mut talkers {
         until("what a session says", LIMIT, || {
@@ -127,9 +131,12 @@ fn verify(scene: &Scene, audit: &Path) -> Result<()> {
 /// Boots while a client asks all the time; nothing of it reaches the targets, and what is no target is reached.
 fn stays_closed_until_it_serves(scene: &mut Scene) -> Result<()> {
     scene.bed.switch_on()?;
-    let witness = Witness::start(&scene.bed.topology().server)?;
+    let client = vec![CLIENT4.into(), CLIENT6.into(), ALICE.v6.parse()?];
+    let witness = Witness::of(&scene.bed.topology().server, client)?;
     let prober = Prober::start(&scene.bed.topology().client);
     let ready = scene.bed.ready();
+    // The client asks until the tunnel is there anew, which takes a while.
+    let anew = scene.tunnel.reaches(TARGET6.into());
     prober.stop()?;
     // What the prober has left fills the bounds of its source for a moment.
     let served = until("a session", LIMIT, || {
@@ -138,6 +145,7 @@ fn stays_closed_until_it_serves(scene: &mut Scene) -> Result<()> {
     });
     let Seen { to_targets, to_open } = witness.stop()?;
     ready?;
+    anew?;
     served?;
     ensure!(to_open > 0, "the witness saw nothing of what was forwarded");
     ensure!(to_targets == 0, "{to_targets} packets of the client reached a target");

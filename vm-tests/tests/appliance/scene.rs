@@ -1,4 +1,5 @@
-//! One machine with its hosts, and an archive to which it ships recordings: a real S3 server on the server's host.
+//! One machine with its hosts, and an archive to which it ships recordings: a real S3 server on the server's host. Its servers
+//! are behind a bond, and users come by its network card or by WireGuard.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -6,14 +7,18 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use portreeve_tests::topology::{OPEN4, at};
+use portreeve_tests::topology::{
+    CLIENT4, CLIENT6, GATEWAY_WAN4, GATEWAY_WAN6, GATEWAY4, GATEWAY6, OPEN4, at,
+};
 use portreeve_tests::{Companion, Finished, run};
 use portreeve_vm_tests::appliance::Firmware;
 use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::console::Ready;
 use portreeve_vm_tests::image::Image;
+use portreeve_vm_tests::seed::CARDS;
 
 use crate::lane::Machine;
+use crate::wireguard::{self, Keys, Tunnel};
 
 /// How long anything but a boot may take, emulated.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +26,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const ARCHIVE_PORT: u16 = 9000;
 const BUCKET: &str = "recordings";
 const PREFIX: &str = "gateway-1";
+/// What the machine makes of its card towards the servers.
+const BOND: &str = "bond0";
+/// The gateway's interfaces.
+pub(crate) const INTERFACES: [&str; 3] = [CARDS[0].0, BOND, wireguard::INTERFACE];
 
 pub(crate) struct Scene {
     pub(crate) bed: Bed,
@@ -29,6 +38,8 @@ pub(crate) struct Scene {
     pub(crate) ready: Ready,
     /// What was measured, for people.
     pub(crate) figures: Vec<String>,
+    /// The client's end of the tunnel.
+    pub(crate) tunnel: Tunnel,
     _archive: Companion,
 }
 
@@ -40,12 +51,14 @@ impl Machine for Scene {
             image: image.clone(),
             more: "systemd.journald.forward_to_console=1".to_owned(),
         };
-        let mut bed = Bed::new("appliance", firmware, &image.disk(), &seed())?;
+        let keys = Keys::new()?;
+        let mut bed = Bed::new("appliance", firmware, &image.disk(), &seed(&keys))?;
         let archive = archive(&bed)?;
         let begun = Instant::now();
         let ready = bed.boot()?;
         let booted = format!("{:.1} s from power-on until it serves", begun.elapsed().as_secs_f64());
-        Ok(Self { bed, image, ready, figures: vec![booted], _archive: archive })
+        let tunnel = Tunnel::start(&mut bed, keys)?;
+        Ok(Self { bed, image, ready, figures: vec![booted], tunnel, _archive: archive })
     }
 
     fn said(&mut self) -> String {
@@ -116,13 +129,22 @@ fn archive(bed: &Bed) -> Result<Companion> {
     Ok(archive)
 }
 
-/// What the seed has beside network, keys and policy.
-fn seed() -> String {
+/// What the seed has beside keys and policy, in which there is a user more, whom only a device's key tells.
+fn seed(keys: &Keys) -> String {
+    let [(lan, lan_mac), (wan, wan_mac)] = CARDS;
+    let [archive, interfaces] = [at(OPEN4, ARCHIVE_PORT).to_string(), INTERFACES.join("\", \"")];
     format!(
         "[[files]]\nname = \"s3-credentials\"\n\
          text = \"[default]\\naws_access_key_id = AKEXAMPLE\\naws_secret_access_key = secret\\n\"\n\
-         [[gateway.ship]]\nname = \"archive\"\nkind = \"s3\"\nendpoint = \"http://{}\"\nallow_http = true\n\
-         bucket = \"{BUCKET}\"\nprefix = \"{PREFIX}\"\ncredentials_file = \"/etc/portreeve/s3-credentials\"\n",
-        at(OPEN4, ARCHIVE_PORT)
+         [[gateway.ship]]\nname = \"archive\"\nkind = \"s3\"\nendpoint = \"http://{archive}\"\nallow_http = true\n\
+         bucket = \"{BUCKET}\"\nprefix = \"{PREFIX}\"\ncredentials_file = \"/etc/portreeve/s3-credentials\"\n\
+         [gateway.datapath]\ninterfaces = [\"{interfaces}\"]\n\
+         [[policy.identities]]\nemail = \"alice@example.com\"\naddresses = [\"{CLIENT4}/32\", \"{CLIENT6}/128\"]\ngroups = [\"staff\"]\n\
+         [[policy.identities]]\nemail = \"bob@example.com\"\n\
+         [[interfaces]]\nname = \"{lan}\"\nmac = \"{lan_mac}\"\naddresses = [\"{GATEWAY4}/24\", \"{GATEWAY6}/64\"]\n\
+         [[interfaces]]\nname = \"{wan}\"\nmac = \"{wan_mac}\"\n\
+         [[interfaces]]\nname = \"{BOND}\"\nbond = {{ ports = [\"{wan}\"], mode = \"active-backup\" }}\n\
+         addresses = [\"{GATEWAY_WAN4}/24\", \"{GATEWAY_WAN6}/64\"]\n{}",
+        keys.seed()
     )
 }
