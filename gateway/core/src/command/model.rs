@@ -14,8 +14,10 @@ use super::pty::Outcome;
 use super::screen::{Position, Screen};
 use super::typed::Typed;
 
-/// Bytes of a directory.
-const MOST_DIRECTORY: usize = 4096;
+/// Bytes of a directory's URI, and parts of it between semicolons. Of an operating system command `vte` keeps 1024 bytes and 16
+/// parts without saying so: what comes near that is cut.
+const MOST_DIRECTORY: usize = 1000;
+const MOST_PARTS: usize = 14;
 
 #[derive(Debug)]
 pub(super) struct Model {
@@ -60,6 +62,16 @@ impl Model {
     /// Whether a program that draws the screen has the terminal.
     pub(super) const fn is_drawn(&self) -> bool {
         self.screen.is_alternate() || (self.application && !self.editing)
+    }
+
+    /// The shell tells its directory, in parts between semicolons. One that is cut is none.
+    fn moved(&mut self, uri: &[&[u8]]) {
+        let (parts, uri) = (uri.len(), uri.join(&b';'));
+        self.directory = if parts > MOST_PARTS || uri.len() > MOST_DIRECTORY {
+            None
+        } else {
+            directory_of(&uri).or(self.directory.take())
+        };
     }
 
     fn mode(&mut self, mode: u16, on: bool) {
@@ -126,7 +138,7 @@ impl Perform for Model {
                 Some(b'C') => self.marked_end(),
                 _ => {}
             },
-            [b"7", uri] => self.directory = directory_of(uri).or(self.directory.take()),
+            [b"7", uri @ ..] => self.moved(uri),
             _ => {}
         }
     }
@@ -134,7 +146,7 @@ impl Perform for Model {
 
 /// The path of `file://host/path`, percent-decoded.
 fn directory_of(uri: &[u8]) -> Option<String> {
-    let rest = uri.strip_prefix(b"file://").filter(|rest| rest.len() <= MOST_DIRECTORY)?;
+    let rest = uri.strip_prefix(b"file://")?;
     let path = rest.get(rest.iter().position(|byte| *byte == b'/')?..)?;
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.iter().copied();

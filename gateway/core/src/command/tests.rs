@@ -88,6 +88,30 @@ fn marks_of_the_shell_make_it_sure() {
 }
 
 #[test]
+fn a_directory_is_told_whole_or_not() {
+    let long = |length| format!("/{}", "x".repeat(length));
+    for (path, known) in [
+        (long(900), true),
+        (long(1100), false),
+        (long(5000), false),
+        ("/a;b".to_owned(), true),
+        (format!("/{}", ";".repeat(20)), false),
+    ] {
+        let dialogue = [
+            target("\x1b]7;file://h/srv\x07\x1b]133;A\x07$ \x1b]133;B\x07"),
+            target(&format!("\x1b]7;file://h{path}\x07")),
+            client("make"),
+            target("make"),
+            client("\r"),
+            target("\r\n\x1b]133;C\x07cc\r\n"),
+        ];
+        let (findings, _) = read(&dialogue, usize::MAX);
+        let [Finding::Command(command)] = findings.as_slice() else { panic!("{path}: {findings:?}") };
+        assert_eq!(command.directory, known.then_some(path));
+    }
+}
+
+#[test]
 fn a_suggestion_that_was_not_taken_is_no_command() {
     let dialogue = [
         target("\x1b[?2004hme@h ~> "),
