@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use portreeve_ssh::message::CHANNEL_DATA;
 use portreeve_tests::deadline::until;
 use portreeve_tests::raw_client::{Message, RawClient};
@@ -26,6 +27,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("a_takeover_of_nothing_is_a_start", nothing_to_take_over),
     Check::new("a_takeover_that_fails_leaves_the_old_gateway_in_charge", failing),
     Check::new("a_gateway_killed_in_a_takeover_opens_nothing", killed),
+    Check::new(
+        "a_gateway_killed_before_it_answers_is_followed_by_the_one_that_asked",
+        killed_before_it_answers,
+    ),
     Check::new("a_draining_gateway_follows_policy_and_ends_by_sigterm", draining),
     Check::new("a_draining_gateway_ends_at_its_limit", limit),
 ];
@@ -34,6 +39,8 @@ const SESSIONS: usize = 200;
 const TAKEOVERS: usize = 5;
 /// Threads that connect meanwhile.
 const CONNECTING: usize = 4;
+/// Longer than a gateway holds a lock that others wait for.
+const LONG_LOCKED: Duration = Duration::from_secs(1);
 /// Longer than a gateway that drains listens on.
 const DRAINED: Duration = Duration::from_secs(25);
 
@@ -268,6 +275,32 @@ fn killed(_: &Beds) -> Result<()> {
     }
     println!("killed 24 times: {stayed} times the old gateway stayed in charge, {relieved} times it drained");
     ensure!(stayed > 0, "no gateway was killed before it served");
+    ensure_nothing_passed(&bed)
+}
+
+fn killed_before_it_answers(_: &Beds) -> Result<()> {
+    let mut bed = own(&Options::default())?;
+    let gateway = bed.gateway()?;
+    let old = gateway.in_charge().context("nobody is in charge")?;
+    let signal = |signal| kill(Pid::from_raw(old), signal);
+    signal(Signal::SIGSTOP)?;
+    let mut new = gateway.spawn(&["--takeover"], &gateway.files().config_file())?;
+    let asks = format!("taking over pid={old}");
+    let mut stopped = Instant::now();
+    let asked = until("the question", SOON, || {
+        // It may have been stopped while it held the lock of the audit chain.
+        if stopped.elapsed() > LONG_LOCKED {
+            signal(Signal::SIGCONT)?;
+            signal(Signal::SIGSTOP)?;
+            stopped = Instant::now();
+        }
+        Ok(gateway.log()?.contains(&asks).then_some(()))
+    });
+    asked.with_context(|| gateway.log().unwrap_or_default())?;
+    bed.gateway_mut()?.kill9()?;
+    bed.gateway()?.await_ready(&mut new)?;
+    bed.gateway_mut()?.adopt(new);
+    ensure_serves(&bed)?;
     ensure_nothing_passed(&bed)
 }
 
