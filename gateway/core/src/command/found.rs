@@ -18,6 +18,9 @@ const MOST_KNOWN: usize = 8;
 /// Bytes of a prompt that is remembered.
 const MOST_PROMPT: usize = 512;
 
+/// Columns that shells may leave free behind a right prompt.
+const RIGHT_MARGIN: usize = 2;
+
 /// A prompt as it stood on its last row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prompt {
@@ -95,7 +98,7 @@ impl Prompts {
             .or_else(|| self.by_text(screen, lowest, end))
             .or_else(|| self.similar(screen, top, end))
             .or_else(|| self.by_start(screen, lowest, end))
-            .or_else(|| by_typed(screen, top, end, typed?))
+            .or_else(|| self.by_typed(screen, top, end, typed?))
     }
 
     fn lowest(&self, top: u64) -> u64 {
@@ -105,8 +108,7 @@ impl Prompts {
 
     fn marked(&self, screen: &Screen, lowest: u64, end: u64) -> Option<Found> {
         let mark = self.mark.filter(|mark| (lowest.min(mark.row)..=end).contains(&mark.row))?;
-        let found = found_at(screen, mark, end, String::new());
-        Some(Found { marked: true, recognised: true, ..found })
+        Some(Found { marked: true, recognised: true, ..self.found_at(screen, mark, end) })
     }
 
     fn by_text(&self, screen: &Screen, lowest: u64, end: u64) -> Option<Found> {
@@ -117,8 +119,7 @@ impl Prompts {
             for prompt in anchor.into_iter().chain(&self.known) {
                 if !prompt.text.trim().is_empty() && line.starts_with(&prompt.text) {
                     let from = screen.behind(row, prompt.width);
-                    let found = found_at(screen, from, end, prompt.right.clone());
-                    return Some(Found { recognised: true, ..found });
+                    return Some(Found { recognised: true, ..self.found_at(screen, from, end) });
                 }
             }
             row = screen.line_start(screen.above(row).filter(|row| *row >= lowest)?);
@@ -129,18 +130,55 @@ impl Prompts {
         let line = whole_line(screen, top);
         let length = self.known.iter().find_map(|known| prompt::end_of_similar(&line, &known.text))?;
         let from = screen.behind(top, line.get(..length)?.width());
-        Some(Found { recognised: true, ..found_at(screen, from, end, String::new()) })
+        Some(Found { recognised: true, ..self.found_at(screen, from, end) })
     }
 
     fn by_start(&self, screen: &Screen, lowest: u64, end: u64) -> Option<Found> {
         let start = self.started.filter(|start| start.column > 0 && (lowest..=end).contains(&start.row))?;
-        let found = Found { recognised: true, ..found_at(screen, start, end, String::new()) };
+        let found = Found { recognised: true, ..self.found_at(screen, start, end) };
         // The editor may have begun behind what was echoed before, and written its prompt there.
         let Some(known) = self.known.iter().find(|known| found.text.starts_with(&known.text)) else {
             return Some(found);
         };
         let from = screen.behind(screen.line_start(start.row), screen.width_to(start) + known.width);
-        Some(Found { prompt: known.clone(), recognised: true, ..found_at(screen, from, end, String::new()) })
+        Some(Found { prompt: known.clone(), recognised: true, ..self.found_at(screen, from, end) })
+    }
+
+    fn by_typed(&self, screen: &Screen, top: u64, end: u64, typed: &str) -> Option<Found> {
+        let line = whole_line(screen, top);
+        let before = line.trim_end().strip_suffix(typed.trim_end())?;
+        let prompt = prompt::looks_like_one(before) && !typed.trim().is_empty();
+        prompt.then(|| self.found_at(screen, screen.behind(top, before.width()), end))
+    }
+
+    fn found_at(&self, screen: &Screen, from: Position, end: u64) -> Found {
+        let before = screen.text(Position { row: screen.line_start(from.row), column: 0 }, from);
+        let right = self.right_of(screen, from, &before).to_owned();
+        let mut text = screen.text(from, screen.row_end(end));
+        if !right.is_empty() {
+            let first = text.find('\n').unwrap_or(text.len());
+            let line = text.get(..first).map(str::trim_end);
+            let kept = line.and_then(|line| line.strip_suffix(right.trim_start()));
+            // It never touches the line.
+            if let Some(kept) = kept.filter(|kept| kept.ends_with(' ')).map(|kept| kept.trim_end().len()) {
+                text.replace_range(kept..first, "");
+            }
+        }
+        text.truncate(text.trim_end().len());
+        let prompt = Prompt { text: before, width: screen.width_to(from), right };
+        Found { prompt, text, marked: false, recognised: false }
+    }
+
+    /// What stands on the right of the prompt `text` before `from`. If the line was begun before the prompt was drawn,
+    /// that is what stood there the last time, in this directory or another; at the window's edge, as shells draw it.
+    fn right_of(&self, screen: &Screen, from: Position, text: &str) -> &str {
+        let drawn = self.anchor.iter().find(|(prompt, _)| prompt.text == text && !prompt.right.is_empty());
+        let at_edge = || screen.row_end(from.row).column + RIGHT_MARGIN >= screen.columns();
+        let like = |known: &&Prompt| {
+            known.text == text || prompt::end_of_similar(text, &known.text) == Some(text.len())
+        };
+        let before = || self.known.iter().find(like).filter(|_| at_edge());
+        drawn.map(|(prompt, _)| prompt).or_else(before).map_or("", |prompt| &prompt.right)
     }
 }
 
@@ -149,30 +187,6 @@ fn repeats(prompt: &Prompt, line: &str) -> usize {
     let mut rest = line;
     let strip = || rest.strip_prefix(&prompt.text).map(|after| rest = after);
     std::iter::from_fn(strip).take(64).count()
-}
-
-fn by_typed(screen: &Screen, top: u64, end: u64, typed: &str) -> Option<Found> {
-    let line = whole_line(screen, top);
-    let before = line.trim_end().strip_suffix(typed.trim_end())?;
-    let prompt = prompt::looks_like_one(before) && !typed.trim().is_empty();
-    prompt.then(|| found_at(screen, screen.behind(top, before.width()), end, String::new()))
-}
-
-fn found_at(screen: &Screen, from: Position, end: u64, right: String) -> Found {
-    let row = screen.line_start(from.row);
-    let mut text = screen.text(from, screen.row_end(end));
-    if !right.is_empty() {
-        let first = text.find('\n').unwrap_or(text.len());
-        let kept =
-            text.get(..first).map(str::trim_end).and_then(|line| line.strip_suffix(right.trim_start()));
-        if let Some(kept) = kept.map(|kept| kept.trim_end().len()) {
-            text.replace_range(kept..first, "");
-        }
-    }
-    text.truncate(text.trim_end().len());
-    let before = screen.text(Position { row, column: 0 }, from);
-    let prompt = Prompt { text: before, width: screen.width_to(from), right };
-    Found { prompt, text, marked: false, recognised: false }
 }
 
 /// The text of the line that begins at `row`.

@@ -106,6 +106,10 @@ impl Screen {
         self.rows
     }
 
+    pub(super) const fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Cells of the window.
     pub(super) const fn cells(&self) -> usize {
         self.columns * self.rows

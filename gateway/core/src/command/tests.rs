@@ -112,6 +112,27 @@ fn a_directory_is_told_whole_or_not() {
 }
 
 #[test]
+fn a_right_prompt_is_no_part_of_a_line_that_was_begun_before_it_was_drawn() {
+    for (prompt, mark) in [("me@h:~% ", ""), ("me@h:/srv% ", ""), ("me@h:/srv% ", "\x1b]133;B\x07")] {
+        let room = 35 - prompt.len();
+        let back = room + 4;
+        let dialogue = [
+            target(&format!("me@h:~% {mark}\x1b[24C[14]\x1b[28D\x1b[?2004h")),
+            client("cd /srv\r"),
+            target("cd /srv\x1b[?2004l\r\n"),
+            client("l"),
+            target(&format!("{prompt}{mark}\x1b[{room}C[14]\x1b[{back}D\x1b[?2004h")),
+            target("l"),
+            client("s"),
+            target("s"),
+            client("\r"),
+            target("\x1b[?2004l\r\n"),
+        ];
+        assert_eq!(commands(&dialogue), [high("cd /srv"), high("ls")], "{prompt}{mark}");
+    }
+}
+
+#[test]
 fn a_suggestion_that_was_not_taken_is_no_command() {
     let dialogue = [
         target("\x1b[?2004hme@h ~> "),
