@@ -151,6 +151,8 @@ pub(crate) fn fish(directory: &Path, seed: u64) -> Recorded {
         "function __record --on-event fish_preexec; printf '\\1%s' \"$argv[1]\" >> {}; end; set -g fish_greeting",
         truth.display()
     );
+    // Else fish, at its first start, would read all manual pages for their options, behind the sitting's back.
+    fs::create_dir_all(directory.join(".local/share/fish/generated_completions")).expect("a directory");
     let mut command = on_terminal(directory, "fish");
     command.args(["-i", "-C", &rc]);
     let mut sitting = Sitting::start(command, (100, 30), Duration::from_millis(seed % 3 * 15), seed);
@@ -283,6 +285,8 @@ pub(crate) fn drawn(program: &'static str, directory: &Path, seed: u64) -> Recor
     for round in 0..5 {
         sitting.line(Plain, &format!("echo before {round}"));
         sitting.line(Mistakes, line);
+        // The alternate screen.
+        sitting.expect("\x1b[?1049h");
         sitting.settle(Duration::from_millis(500));
         sitting.press(keys);
         sitting.settle(Duration::from_millis(400));
