@@ -17,6 +17,7 @@ use crate::scene::LIMIT;
 
 pub(crate) const CASES: &[Case] = &[
     ("is_the_same_disk_in_every_format", is_the_same_in_every_format),
+    ("boots_from_its_own_disk_beside_another", boots_beside_another),
     ("does_not_choose_between_disks_of_one_version", does_not_choose),
 ];
 /// Run when they are asked for: `cargo test ... -- --ignored`.
@@ -51,6 +52,21 @@ fn is_the_same_in_every_format() -> Result<()> {
         finish(compare.args(["compare", "-q", "-F", "raw", "-f", format]).arg(file).arg(&raw))?;
     }
     Ok(())
+}
+
+/// The other disk's `var` has the same names, and cannot be written: the machine would not come up with it. Without a seed
+/// it asks for one.
+fn boots_beside_another() -> Result<()> {
+    let (mut bed, _) = direct("boots")?;
+    let other = var_alone(bed.dir())?;
+    let hardware = bed.hardware_mut();
+    hardware.volumes.push(other);
+    hardware.seed = None;
+    bed.switch_on()?;
+    wait_for(&mut bed, BOOT, |line| line.contains("portreeve-provision: there is no seed"))?;
+    let asked = bed.appliance()?.console().wait_for_text(BOOT, "Name of this machine");
+    asked.with_context(|| "no question on the console")?;
+    bed.stop()
 }
 
 fn does_not_choose() -> Result<()> {
@@ -92,9 +108,8 @@ pub(crate) fn wait_for(bed: &mut Bed, limit: Duration, wanted: impl Fn(&str) -> 
     found.with_context(|| appliance.tail())
 }
 
-/// A disk with nothing but a `var`, which has the names of the machine's own and cannot be written: no machine would come up
-/// with it.
-pub(crate) fn var_alone(dir: &Path) -> Result<PathBuf> {
+/// A disk with nothing but a `var`.
+fn var_alone(dir: &Path) -> Result<PathBuf> {
     let disk = dir.join("other.raw");
     fs::File::create(&disk)?.set_len(64 << 20)?;
     let table = b"label: gpt\nstart=2048, type=4d21b016-b534-45c2-a9fb-5c16e091fd2d, name=portreeve-var\n";

@@ -73,6 +73,10 @@ fn survives_a_power_cut(scene: &mut Scene) -> Result<()> {
         .ssh(&["-q", "-o", "StrictHostKeyChecking=yes", "alice@10.1.2.3", "true"], b"")?
         .success()
         .context("the key that the user knows")?;
+    scene
+        .ssh(&["-q", "alice@fd00:1:2::3", "true"], b"")?
+        .success()
+        .context("a session through the tunnel")?;
     let recorded = recorded(scene)?;
     let lost = lost(heard.iter().filter(|line| !recorded.contains(*line)), cut)?;
     ensure!(lost <= LAST, "what was heard {lost:?} before the power went is lost, of {} lines", heard.len());

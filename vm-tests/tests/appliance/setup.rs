@@ -1,5 +1,5 @@
 //! A machine whose seed is wrong: it says on which line, passes nothing on, and asks. Somebody answers its questions on the
-//! console, and it serves, beside the seed that is still there, and with its own `var` beside that of another disk.
+//! console, and it serves, beside the seed that is still there.
 
 use std::fs;
 use std::time::Duration;
@@ -12,11 +12,10 @@ use portreeve_vm_tests::bed::Bed;
 use portreeve_vm_tests::seed;
 
 use crate::Case;
-use crate::disks::{direct, var_alone};
+use crate::disks::direct;
 use crate::scene::LIMIT;
 
-pub(crate) const CASES: &[Case] =
-    &[("tells_a_wrong_seed_and_is_set_up_on_its_console_beside_another_disk", is_set_up)];
+pub(crate) const CASES: &[Case] = &[("tells_a_wrong_seed_and_is_set_up_on_its_console", is_set_up)];
 
 const PASSWORD: &str = "open, says the keeper";
 /// What a client waits for that gets no answer.
@@ -25,10 +24,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 fn is_set_up() -> Result<()> {
     let (mut bed, _) = direct("setup")?;
     let (wrong, line) = wrong_seed(&bed)?;
-    let other = var_alone(bed.dir())?;
-    let hardware = bed.hardware_mut();
-    hardware.volumes.push(other);
-    hardware.seed = Some(seed::volume(&wrong, &hardware.dir)?);
+    bed.hardware_mut().seed = Some(seed::volume(&wrong, bed.dir())?);
     bed.switch_on()?;
     let told = format!("user-data:{line}: interfaces[");
     bed.appliance()?.console().wait_for_text(BOOT, &told).with_context(|| told)?;
