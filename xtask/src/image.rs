@@ -56,8 +56,9 @@ pub struct Args {
     /// Lay the files of this directory over the root: what a site has of its own.
     #[arg(long)]
     overlay: Option<PathBuf>,
-    /// Only what an update is made of, for machines that run already: no disk.
-    #[arg(long)]
+    /// Only what an update is made of, for machines that run already: no disk. Files of the same version in the same
+    /// place are replaced, so its version has to be given.
+    #[arg(long, requires = "version")]
     update: bool,
     /// Where the image goes, in place of `target/image`.
     #[arg(long)]

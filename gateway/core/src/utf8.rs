@@ -1,4 +1,6 @@
 //! Where a stream of UTF-8 that comes in pieces may be split.
+//!
+//! Judges no text: what is no UTF-8 anyway is never cut off, and is left to who reads it.
 
 /// How many bytes at the end of `bytes` may be the start of a character: at most 3.
 pub(crate) fn cut_off(bytes: &[u8]) -> usize {

@@ -1,5 +1,6 @@
 //! Splits output into characters, controls and sequences, wherever it is cut.
 //!
+//! Owns the start of a character that is not whole yet. What characters and sequences mean is `model`'s affair.
 //! Invariant: what is told depends on the bytes alone. `vte` 0.15 is shown whole characters only: of one that
 //! comes in two pieces it may drop what follows (its issue 159) and takes a control for a character (156).
 
