@@ -22,7 +22,7 @@ use crate::netns::Netns;
 use crate::template::{self, GatewayPaths};
 use crate::topology::{GATEWAY4, METRICS_PORT, Topology, at};
 
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The gateway's files and programs, before anything runs.
 #[derive(Clone, Debug)]

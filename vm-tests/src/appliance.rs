@@ -23,9 +23,9 @@ use crate::image::Image;
 use crate::tpm::Tpm;
 
 /// How long a machine may take from power-on until its gateway serves.
-pub const BOOT: Duration = Duration::from_secs(150);
-const LIMIT: Duration = Duration::from_secs(20);
-const SHUTDOWN: Duration = Duration::from_secs(90);
+pub const BOOT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(60);
+const SHUTDOWN: Duration = Duration::from_secs(180);
 
 /// What is switched on.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The serial console of an appliance, by lines: kept in a file, and waited for. What a prompt asks is a line without an end.
 //!
 //! A line that says that nothing more is to be expected ends every wait at once: a kernel panic, a gateway that is not
-//! ready, the emulator's end. A wait for one of those lines itself sees it first.
+//! ready unless none is expected, the emulator's end. A wait for one of those lines itself sees it first.
 
 use std::fmt;
 use std::fs::File;
@@ -23,6 +23,8 @@ pub struct Console {
     log: PathBuf,
     /// How many lines have been looked at.
     seen: usize,
+    /// A gateway that is not ready ends a wait.
+    expects_gateway: bool,
 }
 
 /// What a gateway says when it serves.
@@ -103,7 +105,12 @@ impl Console {
             fed.lock().ended = true;
             fed.grown.notify_all();
         });
-        Ok(Self { shared, log: log.to_owned(), seen: 0 })
+        Ok(Self { shared, log: log.to_owned(), seen: 0, expects_gateway: true })
+    }
+
+    /// That the gateway is not ready is no news from now on.
+    pub fn expect_no_gateway(&mut self) {
+        self.expects_gateway = false;
     }
 
     /// Waits for a line that `wanted` makes something of.
@@ -115,6 +122,7 @@ impl Console {
         limit: Duration,
         mut wanted: impl FnMut(&str) -> Option<T>,
     ) -> Result<T, Missed> {
+        let expects_gateway = self.expects_gateway;
         self.wait(limit, |state, seen| {
             while let Some(line) = state.lines.get(*seen) {
                 *seen += 1;
@@ -123,8 +131,8 @@ impl Console {
                 }
                 match judge(line) {
                     Told::Panic => return Err(Missed::Panic(line.clone())),
-                    Told::NotReady(reason) => return Err(Missed::NotReady(reason)),
-                    Told::Nothing => {}
+                    Told::NotReady(reason) if expects_gateway => return Err(Missed::NotReady(reason)),
+                    Told::NotReady(_) | Told::Nothing => {}
                 }
             }
             Ok(None)
@@ -318,6 +326,9 @@ mod tests {
         assert_eq!(panicked.wait_for_ready(LIMIT), Err(Missed::Panic(panic.into())));
         let (_directory, mut refused) = console("portreeve-not-ready: no gateway runs\n");
         assert_eq!(refused.wait_for_ready(LIMIT), Err(Missed::NotReady("no gateway runs".into())));
+        let (_directory, mut closed) = console("portreeve-not-ready: no gateway runs\nroot\n");
+        closed.expect_no_gateway();
+        assert_eq!(closed.wait_for(LIMIT, |line| (line == "root").then_some(())), Ok(()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use portreeve_tests::run;
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// Bytes of a volume beside its files.
 const VOLUME: u64 = 4 << 20;
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::appliance::Appliance;
 
 /// How long a prompt or a command may take, emulated.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 /// What stands before what a command writes.
 const BEGIN: &str = "portreeve-command-begins";
 /// What stands behind it, before its status.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use portreeve_tests::Companion;
 use portreeve_tests::deadline::until;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An emulator that one machine uses, and which ends with it.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ const PASSWORD: &str = "open, says the keeper";
 const TRIES: usize = 3;
 const BEFORE: usize = 1;
 /// How long one start may take, from a reboot to a line about it.
-pub(crate) const START: Duration = Duration::from_secs(300);
+pub(crate) const START: Duration = Duration::from_secs(600);
 /// A version whose gateway ends with an error at once. What decides that it does not become ready has less patience than that
 /// of a version for people, since nothing will come.
 const BROKEN: [(&str, &str); 2] = [
@@ -127,11 +127,12 @@ impl Trust {
         Ok(listed.split_whitespace().map(str::to_owned).collect())
     }
 
-    /// What outlives all updates: the machine's identity, the CA, and files of the state directory.
+    /// What outlives all updates: the machine's identity, the CA, and files of the state directory. A recording is the same
+    /// while it is still being closed.
     pub(crate) fn kept(&mut self) -> Result<String> {
-        self.run(
-            "cat /etc/machine-id; portreeve ca public-key; cd /var/lib/portreeve; sha256sum audit_key known_hosts/*; ls -1 spool",
-        )
+        let files =
+            "cd /var/lib/portreeve; sha256sum audit_key known_hosts/*; ls -1 spool | sed 's/[.]part$//'";
+        self.run(&format!("cat /etc/machine-id; portreeve ca public-key; {files}"))
     }
 
     /// A session with the host key that the user knows, or of the first sight.
