@@ -105,7 +105,9 @@ fn whose_filter_is_deleted_is_attached_again() -> Outcome {
     let network = Network::new();
     let mut gateway = network.gateway(BOTH, "clsact")?;
     gateway.command(APPLY)?;
-    network.shell("g", "tc qdisc del dev lan.10 clsact");
+    // The kernel refuses while the gateway asks for the filter.
+    let delete = "tc qdisc del dev lan.10 clsact && echo gone || true";
+    wait_for(|| network.shell("g", delete) == "gone\n", "deletion");
     wait_for(|| status(&network).unwrap().not_attached.is_empty(), "attachment");
     network.assert_targets_intercepted();
     Ok(())
