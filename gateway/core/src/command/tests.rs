@@ -133,6 +133,21 @@ fn a_right_prompt_is_no_part_of_a_line_that_was_begun_before_it_was_drawn() {
 }
 
 #[test]
+fn a_line_that_ends_like_a_right_prompt_of_before_is_whole() {
+    let dialogue = [
+        target("me@h:~% \x1b[27C[14]\x1b[31D\x1b[?2004h"),
+        client("ls\r"),
+        target("ls\x1b[?2004l\r\n"),
+        target("me@h:~% \x1b[?2004h"),
+        client("echo [14]"),
+        target("echo [14]"),
+        client("\r"),
+        target("\x1b[?2004l\r\n"),
+    ];
+    assert_eq!(commands(&dialogue), [high("ls"), high("echo [14]")]);
+}
+
+#[test]
 fn a_suggestion_that_was_not_taken_is_no_command() {
     let dialogue = [
         target("\x1b[?2004hme@h ~> "),
