@@ -132,12 +132,39 @@ fn kernel_programs(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = kernel_cargo(&setup::kernel_compiler()?);
     command.args(["build", "--package", "portreeve-ebpf", "--bin", name, "--release"]);
     command.args(["-Z", "build-std=core", "--target", KERNEL_TARGET, "--target-dir"]).arg(&target_dir);
+    command.env("CARGO_ENCODED_RUSTFLAGS", kernel_flags(&crate_sources()?, workspace::root()).join("\x1f"));
     require(&mut command)?;
     let built = target_dir.join(KERNEL_TARGET).join("release").join(name);
     let embedded = workspace::root().join("target").join(format!("{name}.o"));
-    copy_if_changed(&built, &embedded)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), embedded.display()))?;
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let bytes = without_debug_sections(&bytes).with_context(|| format!("in {}", built.display()))?;
+    write_if_changed(&bytes, &embedded).with_context(|| format!("cannot write {}", embedded.display()))?;
     Ok(embedded)
+}
+
+/// The kernel calls a function back (`bpf_loop`) only where type information (BTF) names it, which is made of all that debuggers
+/// get, and has the names of source files.
+fn kernel_flags(crates: &[PathBuf], root: &Path) -> Vec<String> {
+    let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
+    flags.extend(remapped(crates));
+    flags.push(format!("--remap-path-prefix={}=/portreeve", root.display()));
+    flags
+}
+
+/// What only debuggers read is four fifths of an object file.
+fn without_debug_sections(object: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut builder = object::build::elf::Builder::read(object)?;
+    for section in &mut builder.sections {
+        section.delete = [&b".debug_"[..], b".rel.debug_"].iter().any(|name| section.name.starts_with(name));
+    }
+    // The compiler keeps the names of sections and of symbols in one, which the library does not.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut written = Vec::new();
+    builder.write(&mut written)?;
+    Ok(written)
 }
 
 fn kernel_cargo(compiler: &KernelCompiler) -> Command {
@@ -164,9 +191,8 @@ fn kernel_cargo(compiler: &KernelCompiler) -> Command {
     command
 }
 
-/// Copies by way of a temporary file, unless the bytes are the same; returns whether it did.
-fn copy_if_changed(from: &Path, to: &Path) -> io::Result<bool> {
-    let bytes = fs::read(from)?;
+/// Writes by way of a temporary file, unless the bytes are the same; returns whether it did.
+fn write_if_changed(bytes: &[u8], to: &Path) -> io::Result<bool> {
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
@@ -185,14 +211,12 @@ mod tests {
     #[test]
     fn an_unchanged_object_keeps_its_file() {
         let directory = tempfile::tempdir().unwrap();
-        let (from, to) = (directory.path().join("built"), directory.path().join("embedded.o"));
-        fs::write(&from, "first").unwrap();
-        assert!(copy_if_changed(&from, &to).unwrap());
-        assert!(!copy_if_changed(&from, &to).unwrap());
-        fs::write(&from, "second").unwrap();
-        assert!(copy_if_changed(&from, &to).unwrap());
+        let to = directory.path().join("embedded.o");
+        assert!(write_if_changed(b"first", &to).unwrap());
+        assert!(!write_if_changed(b"first", &to).unwrap());
+        assert!(write_if_changed(b"second", &to).unwrap());
         assert_eq!(fs::read_to_string(&to).unwrap(), "second");
-        assert!(copy_if_changed(&directory.path().join("absent"), &to).is_err());
+        assert!(write_if_changed(b"first", &directory.path().join("absent/embedded.o")).is_err());
     }
 
     #[test]
@@ -200,6 +224,21 @@ mod tests {
         let flags = remapped(&["/home/a/.cargo/registry/src/one-1".into(), "/b/registry/src/two".into()]);
         assert_eq!(flags[0], "--remap-path-prefix=/home/a/.cargo/registry/src/one-1=/crates");
         assert_eq!(flags.len(), 2);
+    }
+
+    #[test]
+    fn kernel_programs_have_types_and_no_paths_of_the_machine() {
+        let flags =
+            kernel_flags(&["/home/a/.cargo/registry/src/one-1".into()], Path::new("/home/a/portreeve"));
+        assert_eq!(flags.last().unwrap(), "--remap-path-prefix=/home/a/portreeve=/portreeve");
+        let embedded = workspace::root().join("target").join(format!("{KERNEL_PROGRAM}.o"));
+        let object = fs::read(embedded).expect("run `cargo xtask build`");
+        let object = object::build::elf::Builder::read(object.as_slice()).unwrap();
+        let names: Vec<_> = object.sections.iter().map(|section| section.name.to_string()).collect();
+        for name in [".BTF", ".BTF.ext", ".rel.BTF.ext", "classifier", "xdp"] {
+            assert!(names.iter().any(|there| there == name), "{name} is not among {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.contains("debug")), "{names:?}");
     }
 
     #[test]

@@ -160,9 +160,8 @@ pub(crate) fn rules_in_force() -> BankHeader {
 
 /// A packet that begins a flow, kept in a map for the rest of its way.
 ///
-/// The verifier follows each way through the parser apart as long as what was parsed is on the stack: a
-/// loop over rules behind all of them comes to more than a million instructions. Of values in maps it knows
-/// nothing, so behind this all ways are one.
+/// The verifier follows each way through the parser apart as long as what was parsed is on the stack, and
+/// all that is behind them as often. Of values in maps it knows nothing, so behind this all ways are one.
 pub(crate) struct Parked {
     /// The packet.
     pub(crate) packet: Packet,

@@ -130,7 +130,7 @@ fn steer_segment(ctx: &TcContext, packet: &Packet, link: Link) -> Outcome {
 
 /// A segment to a target that belongs to no connection: the first of one, as a rule.
 #[inline(always)]
-fn begin(ctx: &TcContext, parked: &Parked, link: Link) -> Outcome {
+fn begin(ctx: &TcContext, parked: &'static Parked, link: Link) -> Outcome {
     let packet = &parked.packet;
     let mut sent_back = None;
     let reason = if let Some(limit) = limits::exceeded(packet) {

@@ -26,7 +26,7 @@ pub enum DatapathError {
         missing: String,
     },
     /// The kernel has not all that steering needs.
-    #[error("this kernel lacks {missing}; use Linux 5.15 or later with these switched on")]
+    #[error("this kernel lacks {missing}; use Linux 6.1 or later with these switched on")]
     KernelLacks {
         /// What, each with the version that brought it.
         missing: String,

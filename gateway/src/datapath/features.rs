@@ -19,7 +19,7 @@ struct Feature {
 }
 
 /// All that is needed; TCX is not, since clsact stands in for it.
-const FEATURES: [Feature; 8] = [
+const FEATURES: [Feature; 9] = [
     Feature {
         name: "programs of traffic control (Linux 4.1, CONFIG_NET_CLS_ACT)",
         lacking: || lacks(is_program_supported(ProgramType::SchedClassifier)),
@@ -44,6 +44,10 @@ const FEATURES: [Feature; 8] = [
     Feature {
         name: "bpf_probe_read_kernel in programs of traffic control (Linux 5.8)",
         lacking: || lacks_helper(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_probe_read_kernel),
+    },
+    Feature {
+        name: "bpf_loop in programs of traffic control (Linux 5.17)",
+        lacking: || lacks_helper(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_loop),
     },
     Feature {
         name: "bpf_sk_assign in SK_LOOKUP programs (Linux 5.9)",
@@ -96,7 +100,7 @@ mod tests {
         ];
         let error = named(&features).unwrap_err().to_string();
         assert!(
-            error.contains("lacks first (Linux 1.0), fourth (Linux 2.0)") && error.contains("5.15"),
+            error.contains("lacks first (Linux 1.0), fourth (Linux 2.0)") && error.contains("6.1"),
             "{error}"
         );
         assert!(!error.contains("second") && !error.contains("third"), "{error}");
