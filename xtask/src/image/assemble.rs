@@ -65,13 +65,7 @@ pub(super) fn build(inputs: &Inputs<'_>, work: &Path, out: &Path) -> anyhow::Res
     let recipe = inputs.recipe;
     let mut steps = Steps(Instant::now());
     let file = |end: &str| out.join(format!("{}.{end}", recipe.prefix()));
-    let rootfs = match rootfs::locked(recipe, inputs.cache) {
-        Err(error) if inputs.or_newest => {
-            println!("image: {error:#}\nimage: so with the versions that the mirror has now");
-            rootfs::newest(recipe, inputs.cache)?
-        }
-        locked => locked?,
-    };
+    let rootfs = packages(inputs)?;
     steps.done(&format!("{} packages", rootfs.lock.packages().count()));
     let tree = Tree::new(&rootfs, work)?;
     initrd::write(&tree, recipe.flavour, work, &file("initrd"))?;
@@ -96,6 +90,20 @@ pub(super) fn build(inputs: &Inputs<'_>, work: &Path, out: &Path) -> anyhow::Res
     finish(inputs, &rootfs, &created, out)?;
     steps.done("list of contents and sums");
     Ok(())
+}
+
+/// The root of packages that all else is made from, which is kept.
+///
+/// # Errors
+/// When it is not there and cannot be made.
+pub(super) fn packages(inputs: &Inputs<'_>) -> anyhow::Result<Rootfs> {
+    match rootfs::locked(inputs.recipe, inputs.cache) {
+        Err(error) if inputs.or_newest => {
+            println!("image: {error:#}\nimage: so with the versions that the mirror has now");
+            rootfs::newest(inputs.recipe, inputs.cache)
+        }
+        locked => locked,
+    }
 }
 
 /// The unified kernel image, and its parts for machines that are booted without a firmware that reads disks.
