@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use portreeve_tests::run;
 use serde_json::Value;
 
@@ -71,6 +71,20 @@ pub fn listed(volume: &str, directory: &str) -> Result<Vec<String>> {
     let mut mdir = Command::new("mdir");
     let listed = run(mdir.args(["-b", "-i", volume, &format!("::/{directory}/")]), b"", LIMIT)?.success()?;
     Ok(listed.lines().filter(|line| !line.ends_with('/')).map(str::to_owned).collect())
+}
+
+/// Replaces a text in a file on the boot partition of a raw disk that no machine has.
+///
+/// # Errors
+/// When the file, or the text in it, is not there.
+pub fn change_on_boot_partition(disk: &Path, file: &str, [from, to]: [&str; 2]) -> Result<()> {
+    let (volume, place) = (format!("{}@@{}", disk.display(), partition(disk, "esp")?), format!("::/{file}"));
+    let text = run(Command::new("mtype").args(["-i", &volume, &place]), b"", LIMIT)?.success()?;
+    ensure!(text.contains(from), "no {from:?} in {file}: {text:?}");
+    let changed = text.replace(from, to);
+    run(Command::new("mcopy").args(["-o", "-i", &volume, "-", &place]), changed.as_bytes(), LIMIT)?
+        .success()?;
+    Ok(())
 }
 
 /// Overwrites the 4096 bytes at `offset` of a disk that no machine has.

@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// How long the firmware may take.
-const FIRMWARE: Duration = Duration::from_secs(90);
+const FIRMWARE: Duration = Duration::from_secs(180);
 
 fn panics_at_a_changed_block() -> Result<()> {
     let (mut bed, image) = direct("changed-block")?;

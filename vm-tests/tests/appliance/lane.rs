@@ -1,8 +1,7 @@
 //! Cases that run one after the other in a thread, while those of another lane do in another.
 //!
-//! An emulated machine keeps one and a half of two cores busy, and less while it waits: two at a time take seven tenths of what they
-//! take after each other. A trial of libtest-mimic only waits for what its lane tells of its case; what is not asked for is not run. Which groups
-//! make a lane is for `main`.
+//! An emulated machine keeps one core busy, or waits: there are two lanes, for two cores. A trial of libtest-mimic only waits for
+//! what its lane tells of its case; what is not asked for is not run. Which groups make a lane is for `main`.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -72,6 +72,7 @@ pub const MACHINE_PACKAGES: &[Package] = &[
     Package { name: "qemu-system-x86", program: Some("qemu-system-x86_64") },
     Package { name: "qemu-utils", program: Some("qemu-img") },
     Package { name: "swtpm", program: Some("swtpm") },
+    Package { name: "swtpm-tools", program: Some("swtpm_setup") },
     Package { name: "wireguard-go", program: Some("wireguard-go") },
 ];
 
