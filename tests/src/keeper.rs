@@ -34,7 +34,7 @@ const RECORDS: &str = "/run/portreeve-testbed";
 const MARK: &str = ".portreeve-testbed";
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_millis(400);
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Read while a testbed starts; written, with `true`, when no more may start.
 static CLOSED: RwLock<bool> = RwLock::new(false);

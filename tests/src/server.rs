@@ -39,7 +39,7 @@ const HOST_KEY_TYPES: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
 /// What of the machine the server sees its own version of.
 const OWN: [&str; 7] =
     ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/ssh", "/home", "/root"];
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The server and its echo service.
 #[derive(Debug)]

@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::pty::{Winsize, openpty};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::unistd::ttyname;
 
 use crate::execute::Companion;
@@ -47,15 +48,13 @@ impl Terminal {
     /// # Errors
     /// When no pty can be had or the program not started.
     pub fn spawn(command: &mut Command, columns: u16, rows: u16) -> Result<Self> {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = openpty(Some(&size), None).context("open a pty")?;
-        let device = ttyname(&pair.slave)?;
+        let (keyboard, slave) = pair(columns, rows).context("open a pty")?;
+        let device = ttyname(&slave)?;
         let copy = |fd: &OwnedFd| fd.try_clone().context("copy the terminal");
-        command.stdin(copy(&pair.slave)?).stdout(copy(&pair.slave)?).stderr(pair.slave);
+        command.stdin(copy(&slave)?).stdout(copy(&slave)?).stderr(slave);
         let program = Companion::spawn(command);
         // The command holds the terminal open until its streams are replaced.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let keyboard = File::from(pair.master);
         let screen = Arc::new(Screen::default());
         let (mut reading, shown) = (keyboard.try_clone()?, Arc::clone(&screen));
         thread::spawn(move || shown.fill(&mut reading));
@@ -98,7 +97,7 @@ impl Terminal {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         let mut stty = Command::new("stty");
         stty.arg("-F").arg(&self.device).args(["cols", &columns, "rows", &rows]);
-        if !Companion::spawn(&mut stty)?.wait(Duration::from_secs(5))?.success() {
+        if !Companion::spawn(&mut stty)?.wait(Duration::from_secs(60))?.success() {
             bail!("stty refused {columns} x {rows}");
         }
         Ok(())
@@ -107,12 +106,21 @@ impl Terminal {
     /// Waits for the program's end; returns how it ended and the whole transcript.
     ///
     /// # Errors
-    /// When it still runs after `limit`.
+    /// When it still runs after `limit`, or another program still has the terminal open then.
     pub fn finish(mut self, limit: Duration) -> Result<(ExitStatus, String)> {
         let status = self.program.wait(limit).with_context(|| self.transcript())?;
         let guard = self.screen.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.screen.changed.wait_timeout_while(guard, limit, |state| !state.ended);
-        drop(waited);
+        let (state, _) = self
+            .screen
+            .changed
+            .wait_timeout_while(guard, limit, |state| !state.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        ensure!(
+            state.ended,
+            "a program keeps the terminal open: {:?}",
+            String::from_utf8_lossy(&state.bytes)
+        );
+        drop(state);
         Ok((status, self.transcript()))
     }
 
@@ -143,6 +151,20 @@ impl Screen {
             }
         }
     }
+}
+
+/// Keyboard and terminal of `columns` x `rows`. Programs that others start meanwhile do not get them: one that stays would keep
+/// the terminal open.
+///
+/// # Errors
+/// When no pty can be had.
+pub fn pair(columns: u16, rows: u16) -> Result<(File, OwnedFd)> {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master, slave } = openpty(Some(&size), None)?;
+    for fd in [&master, &slave] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok((File::from(master), slave))
 }
 
 /// Where the first `needle` in `hay` ends.

@@ -283,6 +283,6 @@ fn make_dir(keep: Option<&Path>, id: &str) -> Result<PathBuf> {
 fn make_user_key(path: &Path) -> Result<String> {
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", "client", "-f"]).arg(path);
-    run(&mut command, b"", Duration::from_secs(10))?.success().context("ssh-keygen")?;
+    run(&mut command, b"", Duration::from_secs(60))?.success().context("ssh-keygen")?;
     Ok(fs::read_to_string(path.with_extension("pub"))?)
 }

@@ -206,7 +206,7 @@ pub fn offload(devices: &[(&Netns, &str, &str)]) -> Result<()> {
         running.push((device, Companion::spawn(&mut command)?));
     }
     for (device, mut ethtool) in running {
-        if !ethtool.wait(std::time::Duration::from_secs(10))?.success() {
+        if !ethtool.wait(std::time::Duration::from_secs(60))?.success() {
             bail!("ethtool refused to set offloads of {device}");
         }
     }

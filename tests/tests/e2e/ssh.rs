@@ -15,7 +15,7 @@ pub(crate) const TARGET: &str = "alice@10.1.2.3";
 /// The granted login at the target's IPv6 address.
 pub(crate) const TARGET_V6: &str = "alice@fd00:1:2::3";
 /// How long anything may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// Runs `ssh ARGS` in the client's namespace.
 pub(crate) fn ssh(bed: &Testbed, args: &[&str]) -> Result<Finished> {

@@ -17,8 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{Winsize, openpty};
 use nix::unistd::ttyname;
+use portreeve_tests::terminal::pair;
 
 /// One piece of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +68,15 @@ impl Sitting {
         delay: Duration,
         seed: u64,
     ) -> Self {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = openpty(Some(&size), None).expect("a pty");
-        let device = ttyname(&pair.slave).expect("a terminal has a name");
-        let copy = || pair.slave.try_clone().expect("a copy of the terminal");
+        let (terminal, slave) = pair(columns, rows).expect("a pty");
+        let device = ttyname(&slave).expect("a terminal has a name");
+        let copy = || slave.try_clone().expect("a copy of the terminal");
         command.stdin(copy()).stdout(copy()).stderr(copy());
         let home = command.get_envs().find_map(|(name, value)| value.filter(|_| name == "HOME"));
         let mark = [b"HOME=", home.expect("a home").as_bytes(), b"\0"].concat();
         let program = command.spawn().expect("the program starts");
         drop(command);
-        let terminal = File::from(pair.master);
+        drop(slave);
         let (keyboard, typed) = sync_channel::<(Instant, Vec<u8>)>(MOST_WAITING);
         let mut keys = terminal.try_clone().expect("a copy of the pty");
         let on_the_way = Arc::new(AtomicUsize::new(0));

@@ -132,7 +132,7 @@ pub(crate) mod sample {
 }
 
 /// How long the gateway may take for what needs no user.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A policy with two known users, both granted `alice`: alice at the client's first addresses, bob at
 /// its second; targets that refuse or are absent; `USERNAMES` of alice's policy and network `RULES`.
