@@ -10,6 +10,10 @@ use portreeve_tests::{Options, Route, Testbed};
 
 use crate::ssh::ssh;
 
+/// All cases are one source, of which the gateway lets in as many users as would be behind one address; those that are not let in
+/// here would be cases that failed because of others.
+const LIMITS: &str = "[limits]\nhandshakes_per_source = 1024\nconnections_per_source = 4096\n";
+
 /// Shared testbeds.
 #[derive(Debug, Default)]
 pub(crate) struct Beds {
@@ -24,7 +28,8 @@ impl Beds {
             Route::Direct => &self.direct,
             Route::Intercepted => &self.intercepted,
         };
-        let started = slot.get_or_init(|| start(route, &Options::default()).map_err(|e| format!("{e:#}")));
+        let options = || Options { config: Some(LIMITS.to_owned()), ..Options::default() };
+        let started = slot.get_or_init(|| start(route, &options()).map_err(|error| format!("{error:#}")));
         started.as_ref().map_err(|error| anyhow!("the {} testbed: {error}", route.as_str()))
     }
 

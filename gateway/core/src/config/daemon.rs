@@ -201,7 +201,7 @@ fn read(root: Section<'_>) -> Option<Config> {
         alert_exports: export::read_unformatted(alerts.list("export"), root.problems),
         limits: Limits {
             handshake_timeout: limits.duration("handshake_timeout", Duration::from_secs(30)),
-            handshakes_per_source: limits.count("handshakes_per_source", 32),
+            handshakes_per_source: limits.count("handshakes_per_source", 128),
             connections_per_source: limits.count("connections_per_source", 512),
             connections: limits.count("connections", 16_384),
             drain_timeout: limits.duration("drain_timeout", Duration::from_hours(8)),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use portreeve_tests::raw_client::{Message, RawClient};
 use portreeve_tests::topology::{SSH_PORT, TARGET4, at};
 use portreeve_tests::{Options, Route, Testbed};
@@ -17,6 +17,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check::new("garbage_ends_only_its_own_connection", garbage),
     Check::new("a_stalled_handshake_ends_at_its_limit", stalled),
     Check::new("a_flood_from_one_source_costs_only_that_source", flood),
+    Check::new("a_hundred_connections_that_begin_at_once_are_let_in", crowd),
     Check::new("a_client_that_leaves_at_once", leaves),
     Check::new("a_name_that_ends_in_nul_gets_no_session_past_the_record", nul_names),
 ];
@@ -95,6 +96,20 @@ fn flood(_: &Beds) -> Result<()> {
     portreeve_tests::deadline::until("the source to be let in again", super::SOON, || {
         Ok(ssh(&bed, &[TARGET, "true"])?.status.success().then_some(()))
     })
+}
+
+/// As many connections at once as a tool begins that is run for all servers.
+fn crowd(_: &Beds) -> Result<()> {
+    let bed = own(&Options::default())?;
+    let mut crowd = Vec::new();
+    for number in 0..100 {
+        let mut stream = connect(&bed)?;
+        let mut banner = [0; 4];
+        stream.read_exact(&mut banner).with_context(|| format!("connection {number}"))?;
+        ensure!(&banner == b"SSH-", "connection {number}: {banner:?}");
+        crowd.push(stream);
+    }
+    Ok(())
 }
 
 fn leaves(beds: &Beds) -> Result<()> {

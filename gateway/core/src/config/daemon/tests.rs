@@ -55,7 +55,7 @@ fn defaults() {
         alert_exports: Vec::new(),
         limits: Limits {
             handshake_timeout: Duration::from_secs(30),
-            handshakes_per_source: 32,
+            handshakes_per_source: 128,
             connections_per_source: 512,
             connections: 16_384,
             drain_timeout: Duration::from_hours(8),
