@@ -101,16 +101,24 @@ fn build_gateway(args: &Args, mut cargo: Command) -> anyhow::Result<PathBuf> {
 
 /// Directories of unpacked crates, one for each registry. Those of the workspace are compiled by relative paths.
 fn crate_sources() -> anyhow::Result<Vec<PathBuf>> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home =
-        home.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).context("no home directory")?;
-    let sources = home.join("registry/src");
+    let sources = home_of("CARGO_HOME", ".cargo")?.join("registry/src");
     let entries = match fs::read_dir(&sources) {
         // All crates are those of a `vendor` directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("cannot read {}", sources.display()))?,
     };
     Ok(entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?)
+}
+
+/// Where rustup has compilers, with the sources of their libraries.
+fn rustup_home() -> anyhow::Result<PathBuf> {
+    home_of("RUSTUP_HOME", ".rustup")
+}
+
+/// The directory that a variable names, else one of the user's.
+fn home_of(variable: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from);
+    named.or_else(|| env::home_dir().map(|home| home.join(name))).context("no home directory")
 }
 
 /// Flags by which rustc writes one name for each of these directories.
@@ -132,7 +140,10 @@ fn kernel_programs(name: &str) -> anyhow::Result<PathBuf> {
     let mut command = kernel_cargo(&setup::kernel_compiler()?);
     command.args(["build", "--package", "portreeve-ebpf", "--bin", name, "--release"]);
     command.args(["-Z", "build-std=core", "--target", KERNEL_TARGET, "--target-dir"]).arg(&target_dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", kernel_flags(&crate_sources()?, workspace::root()).join("\x1f"));
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        kernel_flags(&crate_sources()?, workspace::root(), &rustup_home()?).join("\x1f"),
+    );
     require(&mut command)?;
     let built = target_dir.join(KERNEL_TARGET).join("release").join(name);
     let embedded = workspace::root().join("target").join(format!("{name}.o"));
@@ -144,10 +155,12 @@ fn kernel_programs(name: &str) -> anyhow::Result<PathBuf> {
 
 /// The kernel calls a function back (`bpf_loop`) only where type information (BTF) names it, which is made of all that debuggers
 /// get, and has the names of source files.
-fn kernel_flags(crates: &[PathBuf], root: &Path) -> Vec<String> {
+fn kernel_flags(crates: &[PathBuf], root: &Path, rustup: &Path) -> Vec<String> {
     let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
     flags.extend(remapped(crates));
-    flags.push(format!("--remap-path-prefix={}=/portreeve", root.display()));
+    for (from, to) in [(root, "/portreeve"), (rustup, "/rustup")] {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    }
     flags
 }
 
@@ -228,9 +241,13 @@ mod tests {
 
     #[test]
     fn kernel_programs_have_types_and_no_paths_of_the_machine() {
-        let flags =
-            kernel_flags(&["/home/a/.cargo/registry/src/one-1".into()], Path::new("/home/a/portreeve"));
-        assert_eq!(flags.last().unwrap(), "--remap-path-prefix=/home/a/portreeve=/portreeve");
+        let [crates, root, rustup] =
+            ["/home/a/.cargo/registry/src/one-1", "/home/a/portreeve", "/home/a/.rustup"];
+        let flags = kernel_flags(&[crates.into()], Path::new(root), Path::new(rustup));
+        for from in [crates, root, rustup] {
+            let remapped = |flag: &String| flag.starts_with(&format!("--remap-path-prefix={from}=/"));
+            assert!(flags.iter().any(remapped), "{from} is not remapped: {flags:?}");
+        }
         let embedded = workspace::root().join("target").join(format!("{KERNEL_PROGRAM}.o"));
         let object = fs::read(embedded).expect("run `cargo xtask build`");
         let object = object::build::elf::Builder::read(object.as_slice()).unwrap();
